@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Atomics on memory that may be shared between processes.
+ *
+ * Shared fields are plain fixed-width integers in shm/layout.h, accessed only through the small
+ * named operations here, so that every access says its order. They compile to single instructions
+ * (never to a libatomic call, whose hidden locks would not be shared between processes).
+ *
+ * The 16-byte compare-and-swap is written as inline assembly: gcc 12 turns __atomic operations of
+ * that size into libatomic calls even with -mcx16.
+ */
+#ifndef SB_BASE_ATOMIC_H
+#define SB_BASE_ATOMIC_H
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+
+#define sb_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define sb_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define sb_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define sb_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define sb_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define sb_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
+#define sb_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+
+/* A counter that only this thread writes: no locked instruction, but never torn for readers. */
+#define sb_bump_relaxed(p, v) sb_store_relaxed((p), sb_load_relaxed(p) + (v))
+
+/* Compare-and-swap of a naturally aligned integer: release on success, acquire on failure too. */
+#define sb_cas_acq_rel(p, expected, desired)                                                       \
+    __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_ACQ_REL,               \
+                                __ATOMIC_ACQUIRE)
+
+#ifdef SB_TSAN
+/* TSan does not model fences; a read-modify-write of one common word orders at least as much. */
+extern uint32_t sb_tsan_fence_word;
+#define SB_FENCE_FULL() ((void)__atomic_fetch_add(&sb_tsan_fence_word, 1, __ATOMIC_SEQ_CST))
+#else
+#define SB_FENCE_FULL() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
+
+/* Orders every access before it against every access after it, in all threads and processes. */
+SB_INLINE void sb_fence_full(void)
+{
+#if defined(__x86_64__) && !defined(SB_TSAN)
+    /* A locked instruction on the stack is a full barrier on x86-64 and cheaper than mfence. */
+    __asm__ __volatile__("lock; orl $0, -4(%%rsp)" ::: "memory", "cc");
+#else
+    SB_FENCE_FULL();
+#endif
+}
+
+/*
+ * A full fence right behind a read-modify-write of this thread. On x86-64 that locked instruction
+ * has been the fence already and only the compiler is held back; elsewhere a real fence.
+ */
+SB_INLINE void sb_fence_full_after_rmw(void)
+{
+#if defined(__x86_64__) && !defined(SB_TSAN)
+    __asm__ __volatile__("" ::: "memory");
+#else
+    SB_FENCE_FULL();
+#endif
+}
+
+/* Tells the core that this is a spin loop. */
+SB_INLINE void sb_cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#endif
+}
+
+/* Two words that change together. */
+struct sb_pair {
+    uint64_t lo;
+    uint64_t hi;
+} __attribute__((aligned(16)));
+
+/*
+ * If *p equals {old_lo, old_hi}, makes it {new_lo, new_hi}; true when it did. Both words change as
+ * one. A full barrier on success; at least acquire on failure. p must be 16-byte aligned.
+ */
+SB_INLINE bool sb_cas_pair(struct sb_pair *p, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo,
+                           uint64_t new_hi)
+{
+#if defined(SB_TSAN)
+    unsigned __int128 expected = ((unsigned __int128)old_hi << 64) | old_lo;
+    unsigned __int128 desired = ((unsigned __int128)new_hi << 64) | new_lo;
+    return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)p, expected, desired);
+#elif defined(__x86_64__)
+    bool done;
+    __asm__ __volatile__("lock; cmpxchg16b %1"
+                         : "=@ccz"(done), "+m"(*p), "+a"(old_lo), "+d"(old_hi)
+                         : "b"(new_lo), "c"(new_hi)
+                         : "memory");
+    return done;
+#elif defined(__aarch64__)
+    uint64_t lo, hi, differs;
+    uint32_t failed;
+    do {
+        __asm__ __volatile__("ldaxp %0, %1, %2" : "=&r"(lo), "=&r"(hi) : "Q"(*p) : "memory");
+        differs = (lo ^ old_lo) | (hi ^ old_hi);
+        /* ldaxp of a pair is single-copy atomic only if the store succeeds: write back what was
+         * read when it differs, so that a torn read is never taken for an answer. */
+        uint64_t put_lo = differs ? lo : new_lo;
+        uint64_t put_hi = differs ? hi : new_hi;
+        __asm__ __volatile__("stlxp %w0, %2, %3, %1"
+                             : "=&r"(failed), "=Q"(*p)
+                             : "r"(put_lo), "r"(put_hi)
+                             : "memory");
+    } while (failed);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return differs == 0;
+#else
+#error "shmbus needs a lock-free 16-byte compare-and-swap: x86-64 or arm64"
+#endif
+}
+
+#endif
