@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the client share: a connection and what it owns.
+ *
+ * Locks: `lock` serializes publishes and guards everything marked (lock); `control` serializes
+ * requests to the coordinator and guards everything marked (control). `control` may be taken with
+ * `lock` held, never the other way round. Receiving takes neither on its fast path.
+ *
+ * Lifetime: a connection is referenced by its user, by each handle, and through subscriptions by
+ * each unreleased message. shmbus_conn_free() drops the user's reference; the last one unmaps.
+ */
+#ifndef SB_CLIENT_CLIENT_H
+#define SB_CLIENT_CLIENT_H
+
+#include <stdbool.h>
+
+#include <shmbus/connection.h>
+#include <shmbus/publish.h>
+#include <shmbus/subscribe.h>
+
+#include "client/mapping.h"
+#include "os/fork.h"
+#include "os/futex.h"
+#include "proto/control.h"
+#include "proto/topic.h"
+#include "shm/layout.h"
+#include "shm/region.h"
+
+struct sb_publishing; /* client/publishing.h: heap, routes and rings of a connection */
+
+enum sb_magic {
+    SB_MAGIC_CONN = 0x636f6e6e,
+    SB_MAGIC_PUBLISHER = 0x7075626c,
+    SB_MAGIC_SUB = 0x73756273,
+};
+
+struct shmbus_conn {
+    uint32_t magic;
+    uint32_t fork_id;      /* os/fork.h */
+    uint32_t disconnected; /* atomic: set for good by shmbus_disconnect() */
+    uint32_t refs;         /* atomic */
+    struct sb_lock lock;
+    struct sb_lock control;
+
+    struct sb_arena_view arena;
+    const struct sb_arena_header *header;
+    const struct sb_conn_rec *rec;
+    uint32_t index;
+    uint32_t gen;
+    struct sb_inbox *inbox; /* mapped at its limit; rec->inbox_size says what is allocated */
+    uint8_t *heap;          /* likewise, writable; NULL for observers */
+    struct sb_bell *bell;   /* of its unshared rings */
+    struct sb_mapping *bell_mapping;
+    struct sb_publishing *publishing;
+    struct sb_wildcards wildcards;
+
+    int sock;         /* (control) */
+    uint32_t last_id; /* (control) */
+    int64_t control_timeout;
+    uint64_t heap_limit, inbox_limit;
+    struct sb_mappings mappings;                                  /* (control) */
+    struct sb_mapping arena_mapping, heap_mapping, inbox_mapping; /* never in the cache */
+    char id[37];
+    char *principal;
+    size_t principal_len;
+    char name[SB_NAME_MAX + 1];
+    bool observer;
+
+    /* Totals of closed subscriptions (control), and counts of publishes (lock). */
+    struct shmbus_sub *subs; /* (control) open and closed, until freed */
+    uint64_t closed_received, closed_dropped;
+};
+
+/* A connection's or handle's fork_id is this process's: it was not inherited through a fork. */
+#define sb_conn_forked(conn) sb_unlikely(!sb_fork_same((conn)->fork_id))
+
+/* connect.c */
+void sb_conn_ref(struct shmbus_conn *conn);
+void sb_conn_unref(struct shmbus_conn *conn);
+/* 0, or SHMBUS_E_INVALID (NULL, not a connection), SHMBUS_E_FORKED, SHMBUS_E_DISCONNECTED (also
+ * when the bus has stopped), with the sentence. */
+int sb_conn_check(const struct shmbus_conn *conn);
+
+/* request.c: one control round trip within the control timeout. `reply` takes reply_cap bytes (at
+ * least SB_CONTROL_SENTENCE more than the head); fds takes up to SB_CONTROL_FDS descriptors, whose
+ * owner is then the caller (NULL: none are expected; what comes is closed). Sets head.id and
+ * head.size. Returns 0, the status of the reply with its sentence, SHMBUS_E_COORD when the
+ * coordinator is away or late, SHMBUS_E_SYSTEM. Takes `control`. */
+int sb_request(struct shmbus_conn *conn, void *request, size_t size, void *reply, size_t reply_cap,
+               int *fds, size_t *nfds);
+
+/* A seat's place in memory, as its reader sees it; fields that change are the reader's own. */
+struct sb_source_table; /* client/source.h: heaps this reader receives from, with verdicts */
+
+struct shmbus_sub {
+    uint32_t magic;
+    uint32_t fork_id;
+    struct shmbus_conn *conn;
+    uint32_t refs; /* atomic: the user, and each unreleased message */
+    uint32_t seat_index, seat_gen;
+    uint32_t ring_index, ring_gen;
+    const struct sb_seat_rec *rec;
+    const struct sb_ring_rec *ring_rec;
+    struct sb_mapping *ring_mapping;
+
+    /* What receiving needs, copied from the records (fixed while the seat lives). */
+    const struct sb_ring *ring;
+    struct sb_seat *seat;
+    uint32_t capacity;
+    uint32_t bits;
+    uint32_t full; /* enum sb_full */
+    uint32_t why;  /* atomic: enum sb_reason, the first one stays */
+    uint64_t start;
+
+    /* The receiving thread's. */
+    uint64_t cursor;                 /* copy of seat->cursor */
+    uint64_t lost;                   /* lost so far, as of the last receive */
+    uint64_t held;                   /* atomic: bit i: hold i is free */
+    uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages still unreleased under hold i */
+    uint32_t pause;                  /* adaptive spin, in relax steps */
+    struct sb_source_table *sources;
+
+    /* The control side. */
+    struct shmbus_sub *next; /* (control) in conn->subs */
+    bool freed;              /* by its user; messages may remain */
+    size_t pattern_count;
+    char **pattern_text; /* as given */
+    uint8_t *patterns;   /* {u16 length, encoded bytes} each */
+    size_t patterns_len;
+};
+
+/* subscription.c: the last reference is gone: tells the coordinator (LEAVE), unmaps, frees. */
+void sb_sub_ref(struct shmbus_sub *sub);
+void sb_sub_unref(struct shmbus_sub *sub);
+/* Why it is closed now: the arena's and the connection's word, kept once seen. */
+uint32_t sb_sub_reason(const struct shmbus_sub *sub);
+
+/* delivered.c: private copies of a route's topic and a connection's origin, made from the
+ * coordinator's records, that received messages point to. NULL with a sentence on failure. */
+struct sb_delivered {
+    struct shmbus_topic_view topic;
+    struct shmbus_origin origin;
+};
+struct sb_delivered *sb_delivered_new(const struct shmbus_conn *conn,
+                                      const struct sb_route_rec *route,
+                                      const struct sb_conn_rec *publisher);
+void sb_delivered_free(struct sb_delivered *delivered);
+
+#endif
