@@ -9,6 +9,7 @@
 #define SB_ERR_MAX 512
 
 static _Thread_local char sb_err_text[SB_ERR_MAX];
+static _Thread_local int sb_err_number;
 
 int sb_fail(int code, const char *fmt, ...)
 {
@@ -30,6 +31,7 @@ int sb_fail_errno(const char *fmt, ...)
     va_end(args);
     const char *text = strerror_r(saved, reason, sizeof(reason));
     snprintf(sb_err_text, sizeof(sb_err_text), "%.350s: %s", what, text);
+    sb_err_number = saved;
     errno = saved;
     return saved == ENOMEM ? SHMBUS_E_NOMEM : SHMBUS_E_SYSTEM;
 }
@@ -50,6 +52,11 @@ int sb_fail_prefix(int code, const char *fmt, ...)
 const char *shmbus_errmsg(void)
 {
     return sb_err_text;
+}
+
+int shmbus_errsys(void)
+{
+    return sb_err_number;
 }
 
 const char *shmbus_strerror(int code)
@@ -93,6 +100,8 @@ const char *shmbus_strerror(int code)
         return "interrupted";
     case SHMBUS_DONE:
         return "done";
+    case SHMBUS_TOO_SMALL:
+        return "too small";
     default:
         return "unknown";
     }

@@ -116,6 +116,7 @@ struct shmbus_sub {
     uint64_t cursor;                 /* copy of seat->cursor */
     uint64_t lost;                   /* lost so far, as of the last receive */
     uint64_t held;                   /* atomic: bit i: hold i is free */
+    uint32_t hold_gen[SB_HELD_MAX];  /* atomic: grows when hold i is given back */
     uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages still unreleased under hold i */
     uint32_t pause;                  /* adaptive spin, in relax steps */
     struct sb_source_table *sources;

@@ -31,19 +31,22 @@ struct shmbus_conn;
 /** For timeouts: wait without a limit. */
 #define SHMBUS_FOREVER INT64_C(-1)
 
+/** Only the figures of the bus may be asked for; such a connection is not counted among them. */
+#define SHMBUS_CONNECT_OBSERVER 1u
+
 /** How to connect. Start from SHMBUS_CONNECT_OPTIONS_INIT, so that later fields get defaults. */
 struct shmbus_connect_options {
     size_t size;                /**< sizeof(struct shmbus_connect_options) */
     int64_t wait_ns;            /**< how long to wait for the bus to appear: 0 (default) fails at
                                      once, SHMBUS_FOREVER waits without a limit */
     int64_t control_timeout_ns; /**< how long a request to the coordinator may take; default 5 s */
-    int observer;               /**< 1: only the figures of the bus may be asked for; such a
-                                     connection is not counted among the bus's connections */
+    uint32_t flags;             /**< SHMBUS_CONNECT_… */
+    uint32_t reserved;          /**< 0 */
 };
 
 #define SHMBUS_CONNECT_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(struct shmbus_connect_options), 0, INT64_C(5000000000), 0                           \
+        sizeof(struct shmbus_connect_options), 0, INT64_C(5000000000), 0, 0                        \
     }
 
 /**
@@ -84,13 +87,19 @@ SHMBUS_API void shmbus_conn_free(struct shmbus_conn *conn);
 /** The connection's id, a UUID in text form. Valid as long as the connection. Never blocks. */
 SHMBUS_API const char *shmbus_conn_id(const struct shmbus_conn *conn);
 
-/** The principal that the bus knows this connection as. Valid as long as the connection. */
-SHMBUS_API const char *shmbus_principal(const struct shmbus_conn *conn);
+/**
+ * The principal that the bus knows this connection as: bytes, and a NUL behind them. Valid as long
+ * as the connection. len: out, may be NULL.
+ */
+SHMBUS_API const char *shmbus_principal(const struct shmbus_conn *conn, size_t *len);
 
 /** The name of the bus. Valid as long as the connection. */
 SHMBUS_API const char *shmbus_bus_name(const struct shmbus_conn *conn);
 
-/** Where a message comes from, as the bus knows it; nothing here is the publisher's word. */
+/**
+ * Where a message comes from, as the bus knows it; nothing here is the publisher's word. Made by the
+ * library only; fields may be appended, so never copy it by value.
+ */
 struct shmbus_origin {
     const char *kind;      /**< `local`, or `bus` for what the bus itself says */
     const char *conn_id;   /**< the publishing connection's UUID */

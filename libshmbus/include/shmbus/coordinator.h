@@ -26,7 +26,8 @@ enum { SHMBUS_LOG_ERROR = 0, SHMBUS_LOG_WARNING = 1, SHMBUS_LOG_INFO = 2, SHMBUS
 struct shmbus_coordinator_options {
     size_t size;             /**< sizeof(struct shmbus_coordinator_options) */
     int64_t queue_len;       /**< default queue of subscriptions: 0..2^20; 10 */
-    int full;                /**< default policy: SHMBUS_DROP_OLDEST (1) or SHMBUS_REJECT_NEWEST */
+    uint32_t full;           /**< default policy: SHMBUS_DROP_OLDEST (1) or SHMBUS_REJECT_NEWEST */
+    uint32_t flags;          /**< 0 */
     const char *s_wild;      /**< wildcard for one token, 1..255 bytes; "+" */
     const char *m_wild;      /**< wildcard for any number of tokens; "#" */
     uint32_t mode;           /**< who may connect: permission bits of the socket; 0600 */
@@ -42,7 +43,7 @@ struct shmbus_coordinator_options {
 
 #define SHMBUS_COORDINATOR_OPTIONS_INIT                                                            \
     {                                                                                              \
-        sizeof(struct shmbus_coordinator_options), 10, 1, "+", "#", 0600, UINT32_MAX,              \
+        sizeof(struct shmbus_coordinator_options), 10, 1, 0, "+", "#", 0600, UINT32_MAX,           \
             UINT64_C(1) << 30, UINT64_C(64) << 20, NULL, NULL, NULL                                \
     }
 

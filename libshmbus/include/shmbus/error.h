@@ -22,7 +22,11 @@ extern "C" {
 #define SHMBUS_MUST_CHECK
 #endif
 
-/** Failures. Nothing has changed when one of these is returned. */
+/**
+ * Failures. Nothing has changed when one of these is returned; only a request that the coordinator
+ * did not answer in time (SHMBUS_E_COORD) may still take effect. Codes may be added: an unknown
+ * negative one has failed, an unknown positive one is an outcome.
+ */
 enum {
     SHMBUS_E_INVALID = -1,      /**< an argument breaks a rule; the message names it */
     SHMBUS_E_DENIED = -2,       /**< the authoriser or the file permissions say no */
@@ -46,7 +50,8 @@ enum {
     SHMBUS_TIMEOUT = 2,     /**< the time to wait is over */
     SHMBUS_CLOSED = 3,      /**< the handle is closed and drained; its why says the reason */
     SHMBUS_INTERRUPTED = 4, /**< shmbus_interrupt() or a signal handler ended the wait */
-    SHMBUS_DONE = 5         /**< the request was already complete */
+    SHMBUS_DONE = 5,        /**< the request was already complete */
+    SHMBUS_TOO_SMALL = 6    /**< the buffer is too small for the next message, which stays queued */
 };
 
 /**
@@ -55,6 +60,11 @@ enum {
  * call in this thread. Thread-safe; not async-signal-safe; never blocks.
  */
 SHMBUS_API const char *shmbus_errmsg(void);
+
+/**
+ * errno of the last SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM in this thread, 0 before the first. Thread-safe.
+ */
+SHMBUS_API int shmbus_errsys(void);
 
 /**
  * The field's short word for a code, such as "invalid" or "timeout"; "unknown" for others.

@@ -34,23 +34,27 @@ enum {
     SHMBUS_PROTOBUF = 5
 };
 
+/** Which clock the time stamp of a message was read from. */
+enum { SHMBUS_CLOCK_NONE = 0, SHMBUS_CLOCK_REALTIME = 1, SHMBUS_CLOCK_MONOTONIC = 2 };
+
 /** How to publish. Start from SHMBUS_PUBLISH_OPTIONS_INIT, so that later fields get defaults. */
 struct shmbus_publish_options {
     size_t size;       /**< sizeof(struct shmbus_publish_options) */
     uint32_t encoding; /**< SHMBUS_BYTES … SHMBUS_PROTOBUF */
-    uint32_t stamp;    /**< 1: messages carry the time of their publish (CLOCK_REALTIME, ns) */
+    uint32_t clock;    /**< SHMBUS_CLOCK_…: which clock's time messages carry */
 };
 
 #define SHMBUS_PUBLISH_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(struct shmbus_publish_options), SHMBUS_BYTES, 0                                     \
+        sizeof(struct shmbus_publish_options), SHMBUS_BYTES, SHMBUS_CLOCK_NONE                     \
     }
 
 /** What became of one publish. */
 struct shmbus_delivery {
-    uint32_t matched; /**< queues that match the topic */
-    uint32_t refused; /**< of these, full `reject_newest` ones that refused it */
-    uint64_t seq;     /**< its sequence number: one more with each publish of the connection */
+    uint32_t matched;     /**< queues that match the topic (a shared queue counts once) */
+    uint32_t refused;     /**< of these, full `reject_newest` ones that refused it */
+    uint64_t seq;         /**< its sequence number: one more with each publish of the connection */
+    uint64_t reserved[2]; /**< 0 */
 };
 
 /**
@@ -86,13 +90,14 @@ SHMBUS_API SHMBUS_MUST_CHECK int shmbus_prepare(struct shmbus_conn *conn, struct
                                                 struct shmbus_publisher **publisher);
 
 /**
- * Publishes by a prepared handle; all else as in shmbus_publish(). This is the fast path: while
+ * Publishes by a prepared handle; options NULL are those it was prepared with. All else as in shmbus_publish(). This is the fast path: while
  * nothing changes and nobody sleeps it makes no system call and takes no lock but the connection's
  * own.
  */
-SHMBUS_API SHMBUS_MUST_CHECK int shmbus_publisher_publish(struct shmbus_publisher *publisher,
-                                                          const void *payload, size_t size,
-                                                          struct shmbus_delivery *delivery);
+SHMBUS_API SHMBUS_MUST_CHECK int
+shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *payload, size_t size,
+                         const struct shmbus_publish_options *options,
+                         struct shmbus_delivery *delivery);
 
 /** Releases the handle. What it published is still delivered. NULL is nothing to do. */
 SHMBUS_API void shmbus_publisher_free(struct shmbus_publisher *publisher);

@@ -3,6 +3,8 @@
  * @file stats.h
  * What was offered, received and lost.
  *
+ * Each call takes the size of the struct it fills, so that fields can be added.
+ *
  * Figures are exact at rest, never decrease where they count events, and of closed handles stay
  * readable until the handle is freed.
  */
@@ -27,11 +29,13 @@ struct shmbus_queue_stats {
     uint64_t queued;   /**< messages it holds */
     uint64_t dropped;  /**< messages it lost: pushed out, refused, or gone with their publisher */
     uint64_t queue_len;
-    int full; /**< SHMBUS_DROP_OLDEST or SHMBUS_REJECT_NEWEST */
+    uint32_t full;     /**< SHMBUS_DROP_OLDEST or SHMBUS_REJECT_NEWEST */
+    uint32_t reserved; /**< 0 */
 };
 
 /** The figures of a subscription. Never blocks. Returns 0 or SHMBUS_E_FORKED. */
-SHMBUS_API int shmbus_sub_stats(const struct shmbus_sub *sub, struct shmbus_queue_stats *stats);
+SHMBUS_API int shmbus_sub_stats(const struct shmbus_sub *sub, struct shmbus_queue_stats *stats,
+                                size_t size);
 
 /** What the subscription has lost so far: shmbus_sub_stats()'s dropped. */
 SHMBUS_API uint64_t shmbus_sub_dropped(const struct shmbus_sub *sub);
@@ -51,14 +55,16 @@ struct shmbus_conn_stats {
 };
 
 /** The figures of this connection. Never blocks. Returns 0 or SHMBUS_E_FORKED. */
-SHMBUS_API int shmbus_conn_stats(struct shmbus_conn *conn, struct shmbus_conn_stats *stats);
+SHMBUS_API int shmbus_conn_stats(struct shmbus_conn *conn, struct shmbus_conn_stats *stats,
+                                 size_t size);
 
 /** The bus: its settings and its figures. */
 struct shmbus_bus_stats {
     uint64_t queue_len; /**< the default of subscriptions */
-    int full;           /**< likewise */
-    const char *s_wild; /**< the wildcard for one token; valid as long as the connection */
-    const char *m_wild; /**< the wildcard for any number of tokens; likewise */
+    uint32_t full;      /**< likewise */
+    uint32_t coordinator_pid;
+    char s_wild[256]; /**< the wildcard for one token, NUL behind it */
+    char m_wild[256]; /**< the wildcard for any number of tokens */
     uint32_t connections;
     uint32_t subscriptions;
     uint32_t routes;
@@ -71,13 +77,12 @@ struct shmbus_bus_stats {
     uint64_t publish_failed;
     uint64_t arena_size;
     uint64_t arena_used;
-    uint32_t coordinator_pid;
 };
 
 /** The figures of the bus. Blocks for the control timeout at most. Returns 0, SHMBUS_E_FORKED,
  *  SHMBUS_E_DISCONNECTED, SHMBUS_E_COORD. */
 SHMBUS_API SHMBUS_MUST_CHECK int shmbus_bus_stats(struct shmbus_conn *conn,
-                                                  struct shmbus_bus_stats *stats);
+                                                  struct shmbus_bus_stats *stats, size_t size);
 
 /** One open handle of any connection. Strings are valid during the call that hands it out. */
 struct shmbus_handle_info {
@@ -86,13 +91,14 @@ struct shmbus_handle_info {
     size_t pattern_count;
     const char *conn_id;
     uint32_t pid;
-    struct shmbus_queue_stats queue;
+    const struct shmbus_queue_stats *queue;
 };
 
 /** One connection. Strings are valid during the call that hands it out. */
 struct shmbus_conn_info {
     const char *conn_id;
     const char *principal;
+    size_t principal_len;
     uint32_t pid;
     uint32_t uid;
     uint32_t gid;
@@ -120,7 +126,8 @@ shmbus_bus_connections(struct shmbus_conn *conn,
  *
  * @return 0, SHMBUS_E_INVALID, SHMBUS_E_NO_BUS, SHMBUS_E_DENIED, SHMBUS_E_VERSION, SHMBUS_E_SYSTEM.
  */
-SHMBUS_API SHMBUS_MUST_CHECK int shmbus_inspect(const char *name, struct shmbus_bus_stats *stats);
+SHMBUS_API SHMBUS_MUST_CHECK int shmbus_inspect(const char *name, struct shmbus_bus_stats *stats,
+                                                size_t size);
 
 #ifdef __cplusplus
 }

@@ -51,28 +51,40 @@ enum {
 /** How to subscribe. Start from SHMBUS_SUBSCRIBE_OPTIONS_INIT, so that later fields get defaults. */
 struct shmbus_subscribe_options {
     size_t size;       /**< sizeof(struct shmbus_subscribe_options) */
-    int64_t queue_len; /**< messages the queue holds: 1..SHMBUS_QUEUE_MAX or SHMBUS_QUEUE_DEFAULT */
-    int full;          /**< SHMBUS_FULL_DEFAULT, SHMBUS_DROP_OLDEST or SHMBUS_REJECT_NEWEST */
+    int64_t queue_len; /**< messages the queue holds, 1..SHMBUS_QUEUE_MAX; or
+                            SHMBUS_QUEUE_DEFAULT */
+    uint32_t full;     /**< SHMBUS_FULL_DEFAULT, SHMBUS_DROP_OLDEST or SHMBUS_REJECT_NEWEST */
+    uint32_t flags;    /**< 0 */
 };
 
 #define SHMBUS_SUBSCRIBE_OPTIONS_INIT                                                              \
     {                                                                                              \
-        sizeof(struct shmbus_subscribe_options), SHMBUS_QUEUE_DEFAULT, SHMBUS_FULL_DEFAULT         \
+        sizeof(struct shmbus_subscribe_options), SHMBUS_QUEUE_DEFAULT, SHMBUS_FULL_DEFAULT, 0      \
     }
 
-/** One received message. Everything it points to is read-only and valid until it is released. */
+/**
+ * One received message. Everything it points to is read-only and valid until it is released, also
+ * when its subscription or connection has been freed. The size of this struct is frozen.
+ */
 struct shmbus_message {
     const struct shmbus_topic_view *topic; /**< its topic, in the bus's record */
     const struct shmbus_origin *origin;    /**< who published it, in the bus's record */
     const void *payload;                   /**< the bytes, in the publisher's memory */
     size_t size;                           /**< how many */
     uint64_t seq;                          /**< the publishing connection's sequence number */
-    uint64_t time_ns;                      /**< CLOCK_REALTIME at the publish; 0 if not stamped */
-    uint64_t lost_before;   /**< messages lost by this handle since the previous one */
-    uint32_t encoding;      /**< SHMBUS_BYTES … */
-    uint32_t hold;          /**< private */
+    uint64_t time_ns;                      /**< the publisher's time stamp; 0 without */
+    uint64_t lost_before;   /**< messages that this handle has lost since the previous one */
+    uint32_t flags;         /**< 0 */
+    uint16_t encoding;      /**< SHMBUS_BYTES … */
+    uint16_t clock;         /**< SHMBUS_CLOCK_… of time_ns */
+    uint64_t reserved[6];   /**< 0 */
+    uint64_t hold;          /**< private */
     struct shmbus_sub *sub; /**< private; NULL once released */
 };
+
+#ifndef __cplusplus
+_Static_assert(sizeof(struct shmbus_message) == 128, "frozen");
+#endif
 
 /**
  * Subscribes to one pattern. Every publish that starts after it has returned is delivered, or
@@ -114,19 +126,24 @@ shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *patte
 SHMBUS_API SHMBUS_MUST_CHECK int shmbus_recv(struct shmbus_sub *sub, struct shmbus_message *message,
                                              int64_t timeout_ns);
 
-/** shmbus_recv() with an absolute deadline, CLOCK_MONOTONIC in nanoseconds. */
+/**
+ * shmbus_recv() with an absolute deadline, CLOCK_MONOTONIC in nanoseconds; SHMBUS_FOREVER waits
+ * without a limit. A deadline that has passed returns what is there, else SHMBUS_TIMEOUT.
+ */
 SHMBUS_API SHMBUS_MUST_CHECK int
 shmbus_recv_until(struct shmbus_sub *sub, struct shmbus_message *message, int64_t deadline_ns);
 
 /**
- * Receives the next message with its payload copied into buffer. There is nothing to release;
- * topic and origin are valid until the next receive of this subscription. If the payload is larger
- * than capacity, SHMBUS_E_LIMIT is returned, message->size says what is needed, and the message
- * stays queued. All else as shmbus_recv().
+ * Receives the next message with its payload copied into buffer; message->payload points there.
+ * There is nothing to release; topic and origin are valid until the next receive of this
+ * subscription. If the payload is larger than capacity, SHMBUS_TOO_SMALL is returned, *needed says
+ * how large it is, and the message stays queued (a later call may meet another one: the queue may
+ * have let go of it). All else as shmbus_recv(). needed may be NULL.
  */
 SHMBUS_API SHMBUS_MUST_CHECK int shmbus_recv_copy(struct shmbus_sub *sub,
                                                   struct shmbus_message *message, void *buffer,
-                                                  size_t capacity, int64_t timeout_ns);
+                                                  size_t capacity, size_t *needed,
+                                                  int64_t timeout_ns);
 
 /**
  * Receives 1..max messages that are there (max at most SHMBUS_HELD_MAX); waits only for the first.
