@@ -20,12 +20,12 @@
 #include <assert.h>
 
 #include "base/atomic.h"
+#include "proto/name.h"
 #include "shm/trie.h"
 
 #define SB_LAYOUT_MAGIC 0x3173756d627368ull /* "shbmus1" */
 #define SB_LAYOUT_VERSION 1u
 
-#define SB_NAME_MAX 64
 #define SB_HELD_MAX 64          /* holds of a seat, and messages in one batch */
 #define SB_QUEUE_MAX (1u << 20) /* longest ring */
 #define SB_PATTERNS_MAX 64      /* of one subscription */
