@@ -51,6 +51,26 @@ SB_INLINE void sb_fence_full(void)
 #endif
 }
 
+/* What was loaded before it is loaded before what comes after it; pairs with sb_fence_release. */
+SB_INLINE void sb_fence_acquire(void)
+{
+#ifdef SB_TSAN
+    SB_FENCE_FULL();
+#else
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
+/* What was stored before it is seen by whoever sees a store behind it and has an acquire fence. */
+SB_INLINE void sb_fence_release(void)
+{
+#ifdef SB_TSAN
+    SB_FENCE_FULL();
+#else
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+#endif
+}
+
 /*
  * A full fence right behind a read-modify-write of this thread. On x86-64 that locked instruction
  * has been the fence already and only the compiler is held back; elsewhere a real fence.
