@@ -12,10 +12,10 @@
 
 #include "base/compiler.h"
 
-/* Leaves the sentence and returns code, so that `return sb_fail(SHMBUS_E_INVALID, …)` reads well. */
+/* Leaves the sentence and returns code, so `return sb_fail(SHMBUS_E_INVALID, …)` reads well. */
 int sb_fail(int code, const char *fmt, ...) SB_PRINTF(2, 3);
 
-/* Like sb_fail(SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM for ENOMEM), with ": <strerror(errno)>" appended. */
+/* Like sb_fail(SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM for ENOMEM) with ": <strerror(errno)>" added. */
 int sb_fail_errno(const char *fmt, ...) SB_PRINTF(1, 2);
 
 /* Puts "<what>: " before the sentence that is already there; returns code. */

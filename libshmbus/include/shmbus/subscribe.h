@@ -48,7 +48,7 @@ enum {
 /** The most messages of one subscription that may be unreleased at once. */
 #define SHMBUS_HELD_MAX 64
 
-/** How to subscribe. Start from SHMBUS_SUBSCRIBE_OPTIONS_INIT, so that later fields get defaults. */
+/** How to subscribe. Start from SHMBUS_SUBSCRIBE_OPTIONS_INIT, so later fields get defaults. */
 struct shmbus_subscribe_options {
     size_t size;       /**< sizeof(struct shmbus_subscribe_options) */
     int64_t queue_len; /**< messages the queue holds, 1..SHMBUS_QUEUE_MAX; or
