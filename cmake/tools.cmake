@@ -13,7 +13,7 @@ function(shmbus_add_tool target name)
     set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
                           RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tools)
     target_link_libraries(${target} PRIVATE shmbus PkgConfig::JANSSON PkgConfig::INIH
-                          Threads::Threads)
+                          Threads::Threads m)
     install(TARGETS ${target} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()
 endfunction()
