@@ -42,7 +42,7 @@ struct shmbus_conn {
     struct sb_lock lock;
     struct sb_lock control;
 
-    struct sb_arena_view arena;
+    struct sb_region arena; /* mapped at its limit; header->size says what is allocated */
     const struct sb_arena_header *header;
     const struct sb_conn_rec *rec;
     uint32_t index;

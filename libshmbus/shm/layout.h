@@ -48,6 +48,28 @@ struct sb_table {
 };
 static_assert(sizeof(struct sb_table) == 200, "layout");
 
+/* Where a table keeps record i: which chunk of the directory, and how far in it. */
+SB_INLINE unsigned sb_table_place(uint32_t i, uint32_t *in_chunk)
+{
+    unsigned k = (unsigned)(31 - __builtin_clz(i / SB_TABLE_FIRST + 1));
+    *in_chunk = i - SB_TABLE_FIRST * ((1u << k) - 1);
+    return k;
+}
+
+/* Record i of a table, for readers; NULL beyond its end or where the arena is not mapped. */
+SB_INLINE const void *sb_table_at(struct sb_region arena, const struct sb_table *table, uint32_t i,
+                                  uint32_t record_size)
+{
+    if (i >= sb_load_acquire(&table->count))
+        return NULL;
+    uint32_t in_chunk;
+    unsigned k = sb_table_place(i, &in_chunk);
+    if (k >= SB_TABLE_CHUNKS)
+        return NULL;
+    uint64_t offset = sb_load_relaxed(&table->chunk[k]) + (uint64_t)in_chunk * record_size;
+    return sb_arena_at(arena, offset, record_size);
+}
+
 enum sb_bus_state { SB_BUS_RUNNING = 1, SB_BUS_STOPPED = 2 };
 
 /* Why a handle closed; 0 while it is open. The public words are in client/why.c. */
@@ -81,7 +103,7 @@ struct sb_arena_header {
     char m_wild[256];
     char name[SB_NAME_MAX + 1];
     char socket_path[108 + 1]; /* where the coordinator listens */
-    uint8_t pad0[52];
+    uint8_t pad0[6];
 
     /* Rarely written. */
     uint64_t size;  /* atomic, release: bytes of the file that are allocated */
@@ -97,6 +119,7 @@ struct sb_arena_header {
 
     /* Reclamation of arena memory (shm/epoch.h): read by readers of tries. */
     struct sb_epoch_root reclaim;
+    uint64_t pad4[6];
 
     struct sb_table conns;
     struct sb_table routes;
@@ -107,6 +130,14 @@ struct sb_arena_header {
     struct sb_trie_root patterns; /* of subscriptions: pattern -> private value */
     struct sb_trie_root topics;   /* of routes: topic -> private value */
 };
+static_assert(offsetof(struct sb_arena_header, size) == 768, "layout");
+static_assert(offsetof(struct sb_arena_header, epoch) == 832, "layout");
+static_assert(offsetof(struct sb_arena_header, reclaim) == 896, "layout");
+static_assert(offsetof(struct sb_arena_header, conns) == 960, "layout");
+static_assert(offsetof(struct sb_arena_header, patterns) == 1960, "layout");
+static_assert(sizeof(struct sb_arena_header) == 1992, "layout");
+
+#define SB_ARENA_FIRST 4096u /* the header's page; objects lie behind it */
 
 /*
  * A connection and its heap; index = heap number in descriptors. Index 0 is the bus itself.
@@ -134,6 +165,7 @@ struct sb_conn_rec {
     uint64_t inbox_limit;
     uint64_t start_time;                               /* of the process, /proc/PID/stat field 22 */
     uint64_t heap_dev, heap_ino, inbox_dev, inbox_ino; /* for the successor of a coordinator */
+    uint64_t pad;
 };
 static_assert(sizeof(struct sb_conn_rec) == 128, "layout");
 
@@ -221,7 +253,7 @@ struct sb_seat_rec {
     uint32_t pad0;
     uint64_t rejected_base; /* of the ring's count when the seat was taken */
     uint64_t serial;        /* grows with every subscription of the bus */
-    uint64_t pad[5];
+    uint64_t pad[6];
 };
 static_assert(sizeof(struct sb_seat_rec) == 128, "layout");
 

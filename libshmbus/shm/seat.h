@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The seat: one reader's place at a ring.
+ *
+ * Who: one thread of the seat's process takes (look, take, pass); any thread of it gives holds back
+ * (sb_seat_unhold). Publishers and the coordinator only read. Nobody else writes.
+ *
+ * A reader marks the positions that it is about to read with a hold, makes that visible with a full
+ * fence, and looks again: if the slot is still of its lap, the owner of the chunk either sees the
+ * hold before it reuses the chunk, or has not yet found the chunk passed. An owner looks in the
+ * other order: positions first, full fence, then holds (shm/target.h).
+ *
+ * In a drop_oldest ring a slot may be overwritten at any time, so taking is: hold, fence, read
+ * descriptor and seq again, use that descriptor, move the cursor. In a reject_newest ring nothing
+ * is overwritten before the cursor has passed it: hold, then release the cursor. The same steps
+ * serve both; the second look costs nothing there.
+ *
+ * Counting: `taken` is stored before the cursor, `returned` when the receive returns, so that at no
+ * instant a message in hand looks dropped. A reader that dies in between leaves taken - returned
+ * messages, which the coordinator counts as dropped.
+ *
+ * Progress: wait-free but for being lapped; each retry means that a whole lap of messages came.
+ * Death: a dead reader's seat is taken away by the coordinator; until then it pins what it holds
+ * and, in a reject_newest ring, what it has not read.
+ *
+ * Trust: descriptors come from memory that publishers write: what they name is checked by the
+ * caller. The tail is checked for plausibility against the slot that was seen.
+ */
+#ifndef SB_SHM_SEAT_H
+#define SB_SHM_SEAT_H
+
+#include "shm/ring.h"
+
+/* What a reading thread needs; everything but cursor is fixed. */
+struct sb_reader {
+    const struct sb_ring *ring; /* may be a read-only mapping */
+    struct sb_seat *seat;
+    uint32_t capacity;
+    uint32_t bits;
+    uint64_t cursor; /* copy of seat->cursor */
+};
+
+enum sb_look {
+    SB_LOOK_EMPTY,
+    SB_LOOK_READY,
+    SB_LOOK_LAPPED, /* the position has been overwritten: sb_seat_jump() */
+};
+
+SB_INLINE const struct sb_slot *sb_seat_slot(const struct sb_reader *r, uint64_t pos)
+{
+    return &r->ring->slot[sb_ring_index(pos, r->bits)];
+}
+
+/* Whether the message at pos is there. */
+SB_INLINE enum sb_look sb_seat_look(const struct sb_reader *r, uint64_t pos)
+{
+    /* Pairs with the CAS of the push. */
+    uint64_t seq = sb_load_acquire(&sb_seat_slot(r, pos)->seq);
+    uint64_t lap = sb_ring_lap(pos, r->bits);
+    if (sb_likely(seq == lap + 1))
+        return SB_LOOK_READY;
+    return seq <= lap ? SB_LOOK_EMPTY : SB_LOOK_LAPPED;
+}
+
+/* Marks count positions from the cursor on as being read, under hold h (0..SB_HELD_MAX-1, free). */
+SB_INLINE void sb_seat_hold(const struct sb_reader *r, uint32_t h, uint32_t count)
+{
+    if (sb_unlikely(h >= sb_load_relaxed(&r->seat->holds)))
+        sb_store_release(&r->seat->holds, (uint64_t)h + 1);
+    /* The exchange and the fence order the hold (and holds) before the second look; pairs with the
+     * owner's fence between positions and holds. */
+    (void)sb_exchange_acq_rel(&r->seat->hold[h], sb_hold_word(r->cursor, count));
+    sb_fence_full_after_rmw();
+}
+
+/* The message at pos, looked at again under a hold; SB_LOOK_LAPPED if it is gone. */
+SB_INLINE enum sb_look sb_seat_read(const struct sb_reader *r, uint64_t pos, uint64_t *desc)
+{
+    const struct sb_slot *slot = sb_seat_slot(r, pos);
+    /* desc first: seq only grows, so if it still is of this lap afterwards, desc was, too. Both
+     * acquire: the chunk's bytes come after. */
+    uint64_t found = sb_load_acquire(&slot->desc);
+    if (sb_unlikely(sb_load_acquire(&slot->seq) != sb_ring_lap(pos, r->bits) + 1))
+        return SB_LOOK_LAPPED;
+    *desc = found;
+    return SB_LOOK_READY;
+}
+
+/* Gives hold h back; the owner's acquire load of the hold sees all reads done. */
+SB_INLINE void sb_seat_unhold(struct sb_seat *seat, uint32_t h)
+{
+    sb_store_release(&seat->hold[h], 0);
+}
+
+/* Moves the cursor to next; with taken more messages about to be returned, skipped more that do not
+ * belong here. What lies between and is neither counts as dropped. */
+SB_INLINE void sb_seat_pass(struct sb_reader *r, uint64_t next, uint32_t taken, uint32_t skipped)
+{
+    if (taken)
+        sb_bump_relaxed(&r->seat->taken, taken);
+    if (sb_unlikely(skipped))
+        sb_bump_relaxed(&r->seat->skipped, skipped);
+    /* Release: whoever sees the cursor beyond a position sees the hold on it, too. */
+    r->cursor = next;
+    sb_store_release(&r->seat->cursor, next);
+}
+
+/* A free hold, or SB_HELD_MAX if there is none. */
+SB_INLINE uint32_t sb_seat_free_hold(const struct sb_seat *seat)
+{
+    if (sb_likely(sb_load_acquire(&seat->hold[0]) == 0))
+        return 0;
+    for (uint32_t h = 1; h < SB_HELD_MAX; h++) {
+        if (sb_load_acquire(&seat->hold[h]) == 0)
+            return h;
+    }
+    return SB_HELD_MAX;
+}
+
+/*
+ * After SB_LOOK_LAPPED: moves the cursor to the oldest position that can still be there and returns
+ * how many positions were jumped over.
+ */
+uint64_t sb_seat_jump(struct sb_reader *r);
+
+/* The books of a seat, from values that may be hostile: everything is copied and clamped. */
+struct sb_books {
+    uint64_t offered, received, queued, dropped;
+};
+
+/* tail: t'; rejected: the ring's count less the seat's base; full: enum sb_full; dead: the reader
+ * is gone and what it had in hand or queued is lost. */
+struct sb_books sb_seat_books(const struct sb_seat *seat, uint64_t start, uint64_t tail,
+                              uint64_t rejected, uint32_t capacity, uint32_t full, bool dead);
+
+#endif
