@@ -3,8 +3,9 @@
  * What the files of the client share: a connection and what it owns.
  *
  * Locks: `lock` serializes publishes and guards everything marked (lock); `control` serializes
- * requests to the coordinator and guards everything marked (control). `control` may be taken with
- * `lock` held, never the other way round. Receiving takes neither on its fast path.
+ * requests to the coordinator and guards everything marked (control); `list` is held for a few
+ * instructions only and guards what is marked (list). They are taken in this order: any of them
+ * may be skipped, none taken while a later one is held. Receiving takes none on its fast path.
  *
  * Lifetime: a connection is referenced by its user, by each handle, and through subscriptions by
  * each unreleased message. shmbus_conn_free() drops the user's reference; the last one unmaps.
@@ -41,8 +42,9 @@ struct shmbus_conn {
     uint32_t refs;         /* atomic */
     struct sb_lock lock;
     struct sb_lock control;
+    struct sb_lock list;
 
-    struct sb_region arena; /* mapped at its limit; header->size says what is allocated */
+    struct sb_region arena; /* mapped at its limit: read through sb_conn_arena() */
     const struct sb_arena_header *header;
     const struct sb_conn_rec *rec;
     uint32_t index;
@@ -56,6 +58,7 @@ struct shmbus_conn {
 
     int sock;         /* (control) */
     uint32_t last_id; /* (control) */
+    uint8_t *buffer;  /* (control) SB_CONTROL_MAX bytes for what is received */
     int64_t control_timeout;
     uint64_t heap_limit, inbox_limit;
     struct sb_mappings mappings;                                  /* (control) */
@@ -66,13 +69,13 @@ struct shmbus_conn {
     char name[SB_NAME_MAX + 1];
     bool observer;
 
-    /* Totals of closed subscriptions (control), and counts of publishes (lock). */
-    struct shmbus_sub *subs; /* (control) open and closed, until freed */
-    uint64_t closed_received, closed_dropped;
+    struct shmbus_sub *subs;                  /* (list) open and closed ones, until released */
+    struct shmbus_sub *leaving;               /* (list) released ones that are to LEAVE */
+    uint64_t closed_received, closed_dropped; /* (list) totals of those that are not in subs */
 };
 
 /* A connection's or handle's fork_id is this process's: it was not inherited through a fork. */
-#define sb_conn_forked(conn) sb_unlikely(!sb_fork_same((conn)->fork_id))
+#define sb_conn_forked(conn) (!sb_fork_mine((conn)->fork_id))
 
 /* connect.c */
 void sb_conn_ref(struct shmbus_conn *conn);
@@ -81,13 +84,22 @@ void sb_conn_unref(struct shmbus_conn *conn);
  * when the bus has stopped), with the sentence. */
 int sb_conn_check(const struct shmbus_conn *conn);
 
-/* request.c: one control round trip within the control timeout. `reply` takes reply_cap bytes (at
- * least SB_CONTROL_SENTENCE more than the head); fds takes up to SB_CONTROL_FDS descriptors, whose
- * owner is then the caller (NULL: none are expected; what comes is closed). Sets head.id and
- * head.size. Returns 0, the status of the reply with its sentence, SHMBUS_E_COORD when the
- * coordinator is away or late, SHMBUS_E_SYSTEM. Takes `control`. */
-int sb_request(struct shmbus_conn *conn, void *request, size_t size, void *reply, size_t reply_cap,
-               int *fds, size_t *nfds);
+/* The arena as far as it is allocated now. */
+SB_INLINE struct sb_region sb_conn_arena(const struct shmbus_conn *conn)
+{
+    struct sb_region arena = conn->arena;
+    uint64_t size = sb_load_acquire(&conn->header->size);
+    if (size < arena.size)
+        arena.size = size;
+    return arena;
+}
+
+/* request.c: one control round trip within the control timeout. Sets id, size and status of the
+ * request's head. `reply` (8-byte aligned) takes the reply of a request that was granted, untouched
+ * otherwise. Returns 0, the status of the reply with its sentence, SHMBUS_E_COORD when the
+ * coordinator is away or late, SHMBUS_E_DISCONNECTED when the bus has ended, SHMBUS_E_FORKED,
+ * SHMBUS_E_LIMIT, SHMBUS_E_NOMEM, SHMBUS_E_SYSTEM. Takes `control`. */
+int sb_request(struct shmbus_conn *conn, void *request, size_t size, void *reply, size_t reply_cap);
 
 /* A seat's place in memory, as its reader sees it; fields that change are the reader's own. */
 struct sb_source_table; /* client/source.h: heaps this reader receives from, with verdicts */
@@ -102,15 +114,18 @@ struct shmbus_sub {
     const struct sb_seat_rec *rec;
     const struct sb_ring_rec *ring_rec;
     struct sb_mapping *ring_mapping;
+    struct sb_mapping *bell_mapping;
 
     /* What receiving needs, copied from the records (fixed while the seat lives). */
     const struct sb_ring *ring;
     struct sb_seat *seat;
+    struct sb_bell *bell;
     uint32_t capacity;
     uint32_t bits;
     uint32_t full; /* enum sb_full */
     uint32_t why;  /* atomic: enum sb_reason, the first one stays */
     uint64_t start;
+    uint64_t dropped_seen; /* atomic: the most that was ever reported */
 
     /* The receiving thread's. */
     uint64_t cursor;                 /* copy of seat->cursor */
@@ -122,15 +137,13 @@ struct shmbus_sub {
     struct sb_source_table *sources;
 
     /* The control side. */
-    struct shmbus_sub *next; /* (control) in conn->subs */
-    bool freed;              /* by its user; messages may remain */
+    struct shmbus_sub *next; /* (list) in conn->subs or conn->leaving */
     size_t pattern_count;
-    char **pattern_text; /* as given */
-    uint8_t *patterns;   /* {u16 length, encoded bytes} each */
-    size_t patterns_len;
+    struct shmbus_topic_view **patterns; /* as their user gave them */
 };
 
-/* subscription.c: the last reference is gone: tells the coordinator (LEAVE), unmaps, frees. */
+/* subscription.c: one reference is given back; with the last one the subscription waits for the
+ * connection's next request to tell the coordinator (LEAVE), and is released then. Does not block. */
 void sb_sub_ref(struct shmbus_sub *sub);
 void sb_sub_unref(struct shmbus_sub *sub);
 /* Why it is closed now: the arena's and the connection's word, kept once seen. */

@@ -27,7 +27,6 @@ struct sb_mapping {
 
 struct sb_mappings {
     struct sb_mapping *bucket[64];
-    uint32_t count;
 };
 
 /* What is wanted, and what came of it: NULL where it is gone or not for this connection. */
