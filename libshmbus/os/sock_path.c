@@ -58,7 +58,7 @@ static int sb_sock_check_stale(const char *path)
     /* A full backlog, or a socket of another type that is listened at, is somebody, too. */
     if (rc == 0 || rc == SHMBUS_TIMEOUT || rc == SHMBUS_E_INVALID)
         return sb_fail(SHMBUS_E_BUS_EXISTS, "somebody listens at %s", path);
-    if (rc != SHMBUS_E_NO_BUS && rc != SHMBUS_E_DENIED)
+    if (rc != SHMBUS_E_NO_BUS)
         return rc;
     if (st.st_uid != geteuid())
         return sb_fail(SHMBUS_E_DENIED, "%s is a leftover of uid %u: that user has to remove it",
