@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The lock is the three-state futex mutex of Drepper, "Futexes Are Tricky" (mutex2): a thread that
- * had to wait takes the lock as "held and perhaps somebody sleeps", since it cannot know that it was
- * the last. Linearisation points: the compare-and-swap or exchange that reads 0; the exchange to 0.
+ * had to wait takes the lock as "held and perhaps somebody sleeps", since it cannot know that it
+ * was the last. Linearisation points: the compare-and-swap or exchange that reads 0; the exchange
+ * to 0.
  */
 #include "os/futex.h"
 

@@ -9,10 +9,10 @@
  *
  * Deadlines are CLOCK_MONOTONIC nanoseconds, SB_NEVER means none.
  *
- * Signals: sb_futex_wait() with a deadline returns SB_FUTEX_INTERRUPTED after every handler. Without
- * a deadline, and sb_futex_waitv() in any case, the kernel goes on by itself after a handler that
- * was installed with SA_RESTART, comparing the values again first: a handler that must end such a
- * wait changes a word of it.
+ * Signals: sb_futex_wait() with a deadline returns SB_FUTEX_INTERRUPTED after every handler.
+ * Without a deadline, and sb_futex_waitv() in any case, the kernel goes on by itself after a
+ * handler that was installed with SA_RESTART, comparing the values again first: a handler that must
+ * end such a wait changes a word of it.
  */
 #ifndef SB_OS_FUTEX_H
 #define SB_OS_FUTEX_H
@@ -62,8 +62,8 @@ SB_MUST_CHECK int sb_futex_waitv(struct futex_waitv *words, unsigned n, int64_t 
 int sb_futex_wake(const uint32_t *word, unsigned n);
 
 /*
- * A lock in memory that only one process has: zeroed is free; not recursive, not fair; a thread that
- * dies with it held leaves it held, so nothing that can fail or call out happens under it.
+ * A lock in memory that only one process has: zeroed is free; not recursive, not fair; a thread
+ * that dies with it held leaves it held, so nothing that can fail or call out happens under it.
  * States: 0 free, 1 held, 2 held and perhaps somebody sleeps.
  */
 struct sb_lock {

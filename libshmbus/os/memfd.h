@@ -70,9 +70,9 @@ SB_MUST_CHECK int sb_memfd_readonly(int fd, int *readonly_fd);
 
 /*
  * What a receiver checks before it maps a descriptor that somebody else made: a memory file in
- * ordinary pages, of exactly size bytes, that carries at least these seals. With SB_MEMFD_SEALS_SIZE
- * among them, the answer stays true. 0, SHMBUS_E_INVALID (a sentence names what is wrong) or
- * SHMBUS_E_SYSTEM.
+ * ordinary pages, of exactly size bytes, that carries at least these seals. With
+ * SB_MEMFD_SEALS_SIZE among them, the answer stays true. 0, SHMBUS_E_INVALID (a sentence names what
+ * is wrong) or SHMBUS_E_SYSTEM.
  */
 SB_MUST_CHECK int sb_memfd_check(int fd, uint64_t size, unsigned seals);
 

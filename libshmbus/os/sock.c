@@ -16,7 +16,7 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-/* What the kernel allows in one message (SCM_MAX_FD), so that no descriptor is cut off for space. */
+/* What the kernel allows in one message (SCM_MAX_FD), so that no descriptor is cut off. */
 #define SB_SOCK_KERNEL_FDS 253
 
 union sb_sock_control {

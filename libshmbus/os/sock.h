@@ -8,8 +8,8 @@
  * handler does not end a wait: these calls are bounded by their deadline, and a message half waited
  * for is of no use to anybody. SIGPIPE is never raised.
  *
- * All descriptors made or received are close-on-exec. Thread-safe; two threads that receive from one
- * socket get different messages.
+ * All descriptors made or received are close-on-exec. Thread-safe; two threads that receive from
+ * one socket get different messages.
  */
 #ifndef SB_OS_SOCK_H
 #define SB_OS_SOCK_H
@@ -54,8 +54,8 @@ SB_MUST_CHECK int sb_sock_listen(const char *path, mode_t mode, gid_t group, int
 /*
  * Takes one connection of a listening socket. Returns 0, SHMBUS_EMPTY (none is waiting),
  * SHMBUS_E_LIMIT (this process or the system is out of descriptors; the connection stays waiting,
- * so an event loop must pause this listener) or SHMBUS_E_SYSTEM. Does not block if the listener came
- * from sb_sock_listen().
+ * so an event loop must pause this listener) or SHMBUS_E_SYSTEM. Does not block if the listener
+ * came from sb_sock_listen().
  */
 SB_MUST_CHECK int sb_sock_accept(int listener, int *fd);
 
@@ -79,11 +79,11 @@ SB_MUST_CHECK int sb_sock_send(int fd, const void *data, size_t len, const int *
  * Receives one message of at most cap bytes with at most max_fds descriptors. fds may be NULL when
  * max_fds is 0; its n is overwritten, so it must own nothing.
  * Returns 0 (*len, *fds set); SHMBUS_TIMEOUT (nothing came); SHMBUS_CLOSED (the peer is gone and
- * everything it had sent was received; an empty message is taken for that). A message that is longer
- * or carries more descriptors than allowed is consumed and refused with SHMBUS_E_INVALID: whoever
- * sent it does not keep to the protocol. SHMBUS_E_LIMIT: this process is out of descriptors, the
- * message is lost. Else SHMBUS_E_SYSTEM. Unless 0 is returned, every descriptor that came has been
- * closed.
+ * everything it had sent was received; an empty message is taken for that). A message that is
+ * longer or carries more descriptors than allowed is consumed and refused with SHMBUS_E_INVALID:
+ * whoever sent it does not keep to the protocol. SHMBUS_E_LIMIT: this process is out of
+ * descriptors, the message is lost. Else SHMBUS_E_SYSTEM. Unless 0 is returned, every descriptor
+ * that came has been closed.
  */
 SB_MUST_CHECK int sb_sock_recv(int fd, void *buf, size_t cap, size_t *len, struct sb_sock_fds *fds,
                                unsigned max_fds, int64_t deadline);

@@ -115,7 +115,7 @@ int sb_buddy_alloc(struct sb_buddy *b, uint64_t bytes, uint64_t *offset)
     if (b->level[k][0] <= order)
         return SB_BUDDY_FULL;
     uint64_t i = 0;
-    /* Of two halves that both have such a block, the one with the smaller reserve; then the left. */
+    /* Of two halves with such a block, the one with the smaller reserve, or the left. */
     while (k > order) {
         k--;
         i *= 2;

@@ -306,8 +306,8 @@ SB_INLINE uint64_t sb_ring_bytes(uint32_t capacity)
 }
 
 /*
- * A position is lap | index, the index taking `bits` bits. Comparing positions compares lap | index;
- * counting takes the linear number lap * capacity + index.
+ * A position is lap | index, the index taking `bits` bits. Comparing positions compares
+ * lap | index; counting takes the linear number lap * capacity + index.
  */
 
 /*

@@ -97,8 +97,8 @@ SHMBUS_API const char *shmbus_principal(const struct shmbus_conn *conn, size_t *
 SHMBUS_API const char *shmbus_bus_name(const struct shmbus_conn *conn);
 
 /**
- * Where a message comes from, as the bus knows it; nothing here is the publisher's word. Made by the
- * library only; fields may be appended, so never copy it by value.
+ * Where a message comes from, as the bus knows it; nothing here is the publisher's word. Made by
+ * the library only; fields may be appended, so never copy it by value.
  */
 struct shmbus_origin {
     const char *kind;      /**< `local`, or `bus` for what the bus itself says */

@@ -90,9 +90,9 @@ SHMBUS_API SHMBUS_MUST_CHECK int shmbus_prepare(struct shmbus_conn *conn, struct
                                                 struct shmbus_publisher **publisher);
 
 /**
- * Publishes by a prepared handle; options NULL are those it was prepared with. All else as in shmbus_publish(). This is the fast path: while
- * nothing changes and nobody sleeps it makes no system call and takes no lock but the connection's
- * own.
+ * Publishes by a prepared handle; options NULL are those it was prepared with. All else as in
+ * shmbus_publish(). This is the fast path: while nothing changes and nobody sleeps it makes no
+ * system call and takes no lock but the connection's own.
  */
 SHMBUS_API SHMBUS_MUST_CHECK int
 shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *payload, size_t size,
