@@ -143,7 +143,8 @@ struct shmbus_sub {
 };
 
 /* subscription.c: one reference is given back; with the last one the subscription waits for the
- * connection's next request to tell the coordinator (LEAVE), and is released then. Does not block. */
+ * connection's next request to tell the coordinator (LEAVE), and is released then. Does not block.
+ */
 void sb_sub_ref(struct shmbus_sub *sub);
 void sb_sub_unref(struct shmbus_sub *sub);
 /* Why it is closed now: the arena's and the connection's word, kept once seen. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Concurrency: any number of threads may arm at once. The pointer changes once, from the static 0 to
- * the page, by compare-and-swap; the word changes once per process, from 0 to the id, likewise: the
- * losers take the winner's. A thread that checks a handle got it, directly or not, from the thread
- * that armed, so it sees the pointer and the word.
+ * Concurrency: any number of threads may arm at once. The pointer changes once, from the static 0
+ * to the page, by compare-and-swap; the word changes once per process, from 0 to the id, likewise:
+ * the losers take the winner's. A thread that checks a handle got it, directly or not, from the
+ * thread that armed, so it sees the pointer and the word.
  */
 #include "os/fork.h"
 

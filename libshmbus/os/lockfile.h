@@ -3,10 +3,11 @@
  * A file whose lock says that one process, and only one, has a name.
  *
  * The lock is a POSIX record lock: it belongs to the process, so neither a forked child nor a
- * descriptor passed elsewhere keeps it, and the kernel drops it however the process ends. Such locks
- * do not exclude within a process, and closing *any* descriptor of the file drops them; so a table
- * of this process's locks, by device and inode, refuses a second attempt and is asked before the
- * file is opened. (A program that closes descriptors it does not own can still drop its own lock.)
+ * descriptor passed elsewhere keeps it, and the kernel drops it however the process ends. Such
+ * locks do not exclude within a process, and closing *any* descriptor of the file drops them; so a
+ * table of this process's locks, by device and inode, refuses a second attempt and is asked before
+ * the file is opened. (A program that closes descriptors it does not own can still drop its own
+ * lock.)
  *
  * Anybody who can open the file can hold the name up by locking it: give it mode 0600.
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Processes, named so that a later process with the same number is never taken for them: by a pidfd,
- * or by number and start time where it has to be written down.
+ * Processes, named so that a later process with the same number is never taken for them: by a
+ * pidfd, or by number and start time where it has to be written down.
  *
  * Thread-safe; nothing blocks but sb_pidfd_wait().
  */

@@ -17,7 +17,7 @@
 #include "base/compiler.h"
 
 #define SB_CONTROL_VERSION 1u
-#define SB_CONTROL_MAX (68u * 1024u) /* bytes of one message: 64 KiB of patterns and their frame */
+#define SB_CONTROL_MAX (68u * 1024u) /* bytes of one message: 64 KiB of patterns, framed */
 #define SB_CONTROL_FDS 64u           /* descriptors in one message */
 #define SB_CONTROL_SENTENCE 512u     /* longest error text */
 
