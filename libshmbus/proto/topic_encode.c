@@ -13,12 +13,14 @@
 
 int sb_topic_read_start(struct sb_topic_reader *reader, struct shmbus_topic topic)
 {
-    *reader = (struct sb_topic_reader){.tokens = topic.tokens, .count = topic.count};
+    reader->tokens = topic.tokens;
+    reader->count = topic.count;
+    reader->index = 0;
+    reader->is_text = topic.text;
     if (topic.text && (topic.tokens || topic.count))
         return sb_fail(SHMBUS_E_INVALID,
                        "the topic is given both as text and as tokens; make it with shmbus_text() "
                        "or with shmbus_tokens()");
-    reader->is_text = topic.text;
     if (topic.text)
         return sb_text_start(&reader->text, topic.text);
     if (topic.count == 0)
@@ -161,13 +163,16 @@ int sb_topic_encode(struct shmbus_topic topic, enum sb_topic_as as, const struct
         last = allowed_type(&reader, &token, as, w);
         if (last < 0)
             return last;
-        size_t n = put_token(&token, last, encoded);
+        /* Where the longest token would fit, it is written in place. */
+        bool roomy = capacity - used >= SB_TOKEN_MAX;
+        size_t n = put_token(&token, last, roomy ? out + used : encoded);
         if (n > capacity - used)
             return sb_fail(SHMBUS_E_LIMIT,
                            "the encoded topic needs more than the %zu bytes there "
                            "are",
                            capacity);
-        memcpy(out + used, encoded, n);
+        if (!roomy)
+            memcpy(out + used, encoded, n);
         used += n;
     }
     if (rc == 0)

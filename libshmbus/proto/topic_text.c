@@ -184,11 +184,13 @@ static int read_string(struct sb_text_reader *reader, struct shmbus_token *token
     const char *at = reader->token;
     const char *end = at + reader->token_len;
     size_t len = 0;
-    bool escaped = false;
+    if (!memchr(at, '\\', reader->token_len)) {
+        *token = shmbus_token_bytes(at, reader->token_len);
+        return 1;
+    }
     while (at < end) {
         char byte = *at++;
         if (byte == '\\') {
-            escaped = true;
             int rc = read_escape(reader, &at, end, &byte);
             if (rc)
                 return rc;
@@ -197,8 +199,7 @@ static int read_string(struct sb_text_reader *reader, struct shmbus_token *token
             reader->bytes[len] = byte;
         len++;
     }
-    *token = shmbus_token_bytes(reader->bytes, len);
-    token->literal = escaped;
+    *token = shmbus_token_literal(shmbus_token_bytes(reader->bytes, len));
     return 1;
 }
 

@@ -45,7 +45,7 @@ struct sb_text_reader {
     const char *token;                  /* the token read last, as it stands in the text */
     size_t token_len;                   /* and how long it is there */
     unsigned index;                     /* of the token read last, from 1 */
-    char bytes[SHMBUS_TOKEN_BYTES_MAX]; /* what the token read last points to */
+    char bytes[SHMBUS_TOKEN_BYTES_MAX]; /* what a token that holds escapes points to */
 };
 
 /* Starts reading text, which is not copied. Returns 0 or SHMBUS_E_INVALID (empty). */
@@ -54,7 +54,7 @@ int sb_text_start(struct sb_text_reader *reader, const char *text);
 /*
  * Reads the next token. Its str is valid until the next read; literal is set if it holds an escape.
  * Returns 1; 0 after the last; SHMBUS_E_INVALID for a bad escape or number.
- * A string that is too long has its real len, and bytes for SHMBUS_TOKEN_BYTES_MAX only.
+ * A string that is too long has its real len; its first SHMBUS_TOKEN_BYTES_MAX bytes can be read.
  */
 int sb_text_read(struct sb_text_reader *reader, struct shmbus_token *token);
 
