@@ -26,6 +26,7 @@
 #include "proto/topic.h"
 #include "shm/layout.h"
 #include "shm/region.h"
+#include "shm/seat.h"
 
 struct sb_publishing; /* client/publishing.h: heap, routes and rings of a connection */
 
@@ -117,20 +118,15 @@ struct shmbus_sub {
     struct sb_mapping *bell_mapping;
 
     /* What receiving needs, copied from the records (fixed while the seat lives). */
-    const struct sb_ring *ring;
-    struct sb_seat *seat;
+    struct sb_reader reader; /* its cursor is the receiving thread's */
     struct sb_bell *bell;
-    uint32_t capacity;
-    uint32_t bits;
     uint32_t full; /* enum sb_full */
     uint32_t why;  /* atomic: enum sb_reason, the first one stays */
     uint64_t start;
     uint64_t dropped_seen; /* atomic: the most that was ever reported */
 
     /* The receiving thread's. */
-    uint64_t cursor;                 /* copy of seat->cursor */
     uint64_t lost;                   /* lost so far, as of the last receive */
-    uint64_t held;                   /* atomic: bit i: hold i is free */
     uint32_t hold_gen[SB_HELD_MAX];  /* atomic: grows when hold i is given back */
     uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages still unreleased under hold i */
     uint32_t pause;                  /* adaptive spin, in relax steps */

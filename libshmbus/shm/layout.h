@@ -377,11 +377,13 @@ struct sb_chunk {
     uint16_t extra;  /* bytes of the extra area */
     uint32_t size;   /* bytes of payload, behind the extra area */
     uint64_t seq;    /* of the connection, over all topics */
-    uint64_t time;   /* CLOCK_REALTIME, ns; 0: not stamped */
+    uint64_t time;   /* ns of the clock that flags name; 0 without */
 };
 static_assert(sizeof(struct sb_chunk) == 32, "layout");
 
 #define SB_CHUNK_ENCODING 0x00ffu /* the public encoding number */
+#define SB_CHUNK_CLOCK 0x0300u    /* the public clock number, of `time` */
+#define SB_CHUNK_CLOCK_SHIFT 8
 
 /*
  * Descriptors: heap 16 bits, its generation 8, block / 256 28, chunk in the block / 16 12.

@@ -94,7 +94,14 @@ SB_INLINE enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64
 void sb_target_read_positions(struct sb_target *t);
 int sb_target_read_holds(struct sb_target *t);
 
-/* Whether the positions first..last (last below first: none) have been passed, as of that pass. */
-bool sb_target_passed(const struct sb_target *t, uint64_t first, uint64_t last);
+enum sb_passed {
+    SB_PASSED,
+    SB_PASSED_HELD, /* passed, but a reader still holds some of it */
+    SB_PASSED_NOT,  /* and nothing later has been passed either */
+};
+
+/* Whether the positions from first up to, not including, end have been passed, as of that pass;
+ * end 0: there are none. */
+enum sb_passed sb_target_passed(const struct sb_target *t, uint64_t first, uint64_t end);
 
 #endif

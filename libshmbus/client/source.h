@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where received messages come from: every check of a received descriptor.
+ *
+ * A descriptor and the chunk that it names are the words of whoever may push to the ring. A message
+ * is accepted only if
+ *  - the heap belongs to a connection of that generation (the arena says so),
+ *  - the block and the chunk lie inside what the coordinator has allocated of that heap, and the
+ *    block's bitmap marks the chunk's start,
+ *  - the chunk's route belongs to that connection, was not revoked, and its topic matches a pattern
+ *    of this subscription,
+ *  - its sequence is above that of the last message of that heap here: a connection's publishes are
+ *    serialized, so anything else is another's chunk pushed again.
+ * Everything else is skipped: it was never offered to this subscription. Topic and origin come from
+ * the coordinator's records, never from the chunk.
+ *
+ * What is learnt of a heap (its mapping) and of a route (verdict, private copies of topic and
+ * origin) is kept; what belongs to the dead is let go of when new heaps and routes come, and no
+ * message is unreleased that could point to it.
+ *
+ * One thread at a time: the one that receives.
+ */
+#ifndef SB_CLIENT_SOURCE_H
+#define SB_CLIENT_SOURCE_H
+
+#include "client/client.h"
+
+/* What is known of one route, in a chain of its hash bucket. */
+struct sb_verdict {
+    struct sb_verdict *next;
+    const struct sb_route_rec *rec;
+    uint32_t id;  /* as chunks name it */
+    uint32_t gen; /* of rec */
+    bool accepted;
+    struct sb_delivered *delivered; /* NULL unless accepted */
+};
+
+#define SB_VERDICT_BUCKETS 64u
+
+/* One connection's heap, as one subscription reads it. */
+struct sb_source {
+    struct sb_source *next; /* of its hash bucket */
+    uint32_t name;          /* sb_desc_source() */
+    uint32_t gen;           /* of rec */
+    const uint8_t *base;
+    uint64_t size; /* allocated, when last looked at; what is mapped is at least that */
+    uint64_t last_seq;
+    struct sb_verdict *recent;
+    const struct sb_conn_rec *rec;
+    struct sb_mapping *mapping;
+    uint32_t verdict_count;
+    struct sb_verdict *verdicts[SB_VERDICT_BUCKETS];
+};
+
+#define SB_SOURCE_BUCKETS 64u
+
+struct sb_source_table {
+    struct sb_source *recent;
+    uint32_t count;
+    struct sb_source *bucket[SB_SOURCE_BUCKETS];
+};
+
+struct sb_source_table *sb_sources_new(void);
+void sb_sources_free(struct shmbus_conn *conn, struct sb_source_table *sources);
+
+/* An accepted message. */
+struct sb_found {
+    const struct sb_delivered *delivered;
+    const uint8_t *payload;
+    struct sb_source *source; /* whose last_seq becomes seq once the message is taken */
+    uint64_t seq;
+    uint64_t time;
+    uint32_t size;
+    uint16_t flags;
+};
+
+/* Outcomes of a check. */
+enum {
+    SB_SOURCE_SKIP = 1, /* not a message for this subscription */
+    SB_SOURCE_GONE = 2, /* its publisher and the coordinator have gone before it was mapped: lost */
+};
+
+/*
+ * Checks desc, which is under a hold. 0 with *found, one of the outcomes above, or a failure
+ * (SHMBUS_E_NOMEM, SHMBUS_E_LIMIT, SHMBUS_E_COORD, SHMBUS_E_SYSTEM) that leaves the message queued.
+ * May make a request for the first message of a heap.
+ */
+int sb_source_check(struct shmbus_sub *sub, uint64_t desc, struct sb_found *found) SB_MUST_CHECK;
+
+#endif

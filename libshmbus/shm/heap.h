@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The heap of a connection, as its owner sees it: chunks in blocks, without reference counts.
+ *
+ * Who: the owning connection, serialized by its lock. Receivers map the same memory read-only and
+ * check what they read (client/source.c).
+ *
+ * Chunks of one route are bump-allocated one after the other in the blocks of its lane. Whatever is
+ * needed to know when a block may be reused is private to the owner: for each ring that the lane
+ * pushes to, between which positions the block's chunks may stand. A block is reused
+ * when all its rings have passed them (shm/target.h). Nothing in the heap is ever counted by
+ * readers, so that nothing has to be cleaned up after one that dies.
+ *
+ * A lane's blocks start with room for one chunk and double with its share of the traffic up to
+ * SB_BLOCK_MAX: slow topics do not pin blocks full of a fast one's chunks. Larger chunks have
+ * blocks of their own.
+ *
+ * Invariants: a block is open in one lane, pending in one lane, kept free by one lane (spare), or
+ * free in the buddy allocator. A chunk's start bit is set before its push and all bits are cleared
+ * when the block is opened again.
+ *
+ * Progress: taking a chunk from the open block is a few instructions. A new block may take one pass
+ * over the lane's rings; only when the heap is short are all lanes looked at, and only then does
+ * the owner of this heap ask for more memory (sb_heap_grow_fn).
+ *
+ * Death: the owner may die anywhere; nobody else writes here, and what was pushed stays readable.
+ */
+#ifndef SB_SHM_HEAP_H
+#define SB_SHM_HEAP_H
+
+#include "shm/buddy.h"
+#include "shm/target.h"
+
+struct sb_target_bell {
+    struct sb_bell *bell;
+    uint32_t wakes;
+};
+
+/* The rings that match one topic, and their bells, each once; shared by the lanes and blocks that
+ * use it. */
+struct sb_target_set {
+    uint32_t refs;
+    uint32_t count;
+    uint32_t bell_count;
+    struct sb_target_bell *bell;
+    struct sb_target *target[];
+};
+
+struct sb_span {
+    uint64_t first; /* the tail when the block was opened */
+    uint64_t end;   /* one more than the position of the last push; 0: none */
+};
+
+/* A block, in private memory. */
+struct sb_block_info {
+    struct sb_block_info *next;
+    struct sb_target_set *set; /* whose order span[] has; NULL while spare */
+    uint64_t offset;
+    uint32_t size;
+    uint32_t room; /* of span[] */
+    struct sb_span span[];
+};
+
+#define SB_INFO_CLASSES 8 /* books of blocks with up to 128 rings are kept for reuse */
+
+/* What a route allocates from. */
+struct sb_lane {
+    struct sb_target_set *set;
+    uint8_t *block; /* the open block, NULL if there is none */
+    uint64_t desc;  /* of its start */
+    uint32_t used;  /* bytes of it, header included */
+    uint32_t size;
+    struct sb_block_info *open;
+    struct sb_block_info *pending, **pending_end; /* oldest first */
+    struct sb_block_info *spare;                  /* free blocks of size `grown` */
+    uint32_t spare_count;
+    uint32_t grown;              /* size of the next block */
+    uint32_t patience;           /* blocks to open without a pass after one that freed nothing */
+    uint32_t waited;             /* of these, already opened */
+    uint64_t opened_at;          /* the heap's chunk count when the open block was opened */
+    struct sb_lane *prev, *next; /* of the heap */
+};
+
+/* Asks for the heap to be at least `size` bytes; stores what it is now. Negative: cannot. */
+typedef int sb_heap_grow_fn(void *ctx, uint64_t size, uint64_t *now);
+
+/* Brings the seats of a target up to date when the routing epoch has moved on since it was last
+ * done. Negative: cannot now, and nothing of that ring may be reused. */
+typedef int sb_heap_refresh_fn(void *ctx, struct sb_target *target);
+
+/* Drops one reference of a set. */
+typedef void sb_heap_unref_fn(void *ctx, struct sb_target_set *set);
+
+struct sb_heap {
+    uint8_t *base;
+    uint64_t limit;
+    uint32_t index, gen; /* in descriptors */
+    struct sb_buddy buddy;
+    struct sb_lane *lanes;
+    struct sb_block_info *infos[SB_INFO_CLASSES]; /* free ones, by log2 of their room */
+    uint64_t chunks;                              /* taken, ever */
+    sb_heap_grow_fn *grow;
+    sb_heap_refresh_fn *refresh;
+    sb_heap_unref_fn *unref;
+    void *ctx;
+};
+
+/* size bytes of base are allocated now, limit at most. 0 or SHMBUS_E_NOMEM. */
+int sb_heap_init(struct sb_heap *heap, uint8_t *base, uint64_t size, uint64_t limit, uint32_t index,
+                 uint32_t gen) SB_MUST_CHECK;
+
+/* Forgets all private memory; all lanes must have been left. */
+void sb_heap_deinit(struct sb_heap *heap);
+
+/* A lane that pushes to set (a reference is taken over). */
+void sb_lane_init(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set);
+
+/* From now on the lane pushes to another set (a reference is taken over); what is open is closed,
+ * since a block's spans are of one set. */
+void sb_lane_set(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set);
+
+/* True once nothing of the lane is pending any more; it may then be left. */
+bool sb_lane_idle(struct sb_heap *heap, struct sb_lane *lane);
+
+/* Takes the lane out of the heap. What is pending is forgotten: its memory is never reused, so this
+ * is for idle lanes and for a heap that ends. */
+void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane);
+
+/*
+ * Opens a block with room for a chunk of `need` bytes (header included, a multiple of 16).
+ * 0, SHMBUS_E_LIMIT (heap full; the sentence names limit and use), SHMBUS_E_NOMEM, or what grow says.
+ */
+int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need) SB_MUST_CHECK;
+
+/* The largest chunk, header included, that a heap of this limit can ever hold. */
+SB_INLINE uint64_t sb_heap_chunk_max(uint64_t limit)
+{
+    return (limit & ~(uint64_t)(SB_BLOCK_UNIT - 1)) - sizeof(struct sb_block);
+}
+
+/* Takes `need` bytes of the open block, which has them, as a chunk, and marks its start. */
+SB_INLINE struct sb_chunk *sb_lane_take(struct sb_heap *heap, struct sb_lane *lane, uint32_t need,
+                                        uint64_t *desc)
+{
+    uint32_t at = lane->used;
+    struct sb_block *block = (struct sb_block *)(void *)lane->block;
+    uint64_t *word = &block->starts[at / SB_CHUNK_UNIT / 64];
+    /* Set before the push, whose CAS releases it. */
+    sb_store_relaxed(word, sb_load_relaxed(word) | UINT64_C(1) << (at / SB_CHUNK_UNIT % 64));
+    lane->used = at + need;
+    heap->chunks++;
+    *desc = lane->desc + at / SB_CHUNK_UNIT;
+    return (struct sb_chunk *)(void *)(lane->block + at);
+}
+
+/* Gives the chunk just taken back: no ring took it. */
+SB_INLINE void sb_lane_untake(struct sb_lane *lane, uint32_t need)
+{
+    uint32_t at = lane->used - need;
+    struct sb_block *block = (struct sb_block *)(void *)lane->block;
+    uint64_t *word = &block->starts[at / SB_CHUNK_UNIT / 64];
+    sb_store_relaxed(word, sb_load_relaxed(word) & ~(UINT64_C(1) << (at / SB_CHUNK_UNIT % 64)));
+    lane->used = at;
+}
+
+/* Reuses what can be reused in all lanes. Returns the bytes given back, or SHMBUS_E_NOMEM. */
+int64_t sb_heap_reclaim(struct sb_heap *heap);
+
+#endif
