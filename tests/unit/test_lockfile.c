@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -228,6 +229,7 @@ static int race(const char *counter)
         if (pread(fd, &value, sizeof(value), 0) < 0)
             return 2;
         value++;
+        sched_yield(); /* lets another one in, if the lock does */
         if (pwrite(fd, &value, sizeof(value), 0) != sizeof(value))
             return 3;
         close(fd);
