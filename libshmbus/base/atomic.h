@@ -21,6 +21,8 @@
 #define sb_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define sb_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define sb_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define sb_sub_relaxed(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
+#define sb_sub_acq_rel(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
 #define sb_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define sb_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 

@@ -109,7 +109,7 @@ struct shmbus_sub {
     uint32_t magic;
     uint32_t fork_id;
     struct shmbus_conn *conn;
-    uint32_t refs; /* atomic: the user, and each unreleased message */
+    uint32_t refs; /* atomic: the user; passed on to unreleased messages by sb_recv_detach() */
     uint32_t seat_index, seat_gen;
     uint32_t ring_index, ring_gen;
     const struct sb_seat_rec *rec;
@@ -126,10 +126,13 @@ struct shmbus_sub {
     uint64_t dropped_seen; /* atomic: the most that was ever reported */
 
     /* The receiving thread's. */
-    uint64_t lost;                   /* lost so far, as of the last receive */
+    uint64_t lost;                   /* pushed out or gone since the last message returned */
+    uint64_t rejected_seen;          /* the ring's count at the last message returned */
     uint32_t hold_gen[SB_HELD_MAX];  /* atomic: grows when hold i is given back */
     uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages still unreleased under hold i */
-    uint32_t pause;                  /* adaptive spin, in relax steps */
+    uint32_t pause_ns;               /* how long to leave the ring alone when it is empty */
+    uint32_t spin_ns;                /* how long to look before sleeping */
+    uint32_t orphaned;               /* atomic: holds left when its user freed it */
     struct sb_source_table *sources;
 
     /* The control side. */
