@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shm/target.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+
+bool sb_target_relimit(struct sb_target *t)
+{
+    uint64_t lap = UINT64_C(1) << t->ring.bits;
+    for (uint32_t i = 0; i < t->seat_count; i++) {
+        if (!sb_target_seat_live(&t->seats[i]))
+            continue;
+        uint64_t limit = sb_target_seat_at(&t->seats[i]) + lap;
+        bool more = limit > t->limit;
+        t->limit = limit;
+        return more;
+    }
+    return false; /* nobody will read it */
+}
+
+void sb_target_read_positions(struct sb_target *t)
+{
+    if (sb_load_acquire(&t->rec->gen) != t->gen) {
+        t->passed = SB_POS_ALL; /* the ring has gone, and its readers before it */
+        return;
+    }
+    uint64_t tail = sb_load_acquire(&t->ring.mem->tail);
+    uint64_t passed = SB_POS_ALL;
+    bool seated = false;
+    for (uint32_t i = 0; i < t->seat_count; i++) {
+        const struct sb_target_seat *s = &t->seats[i];
+        if (!sb_target_seat_live(s))
+            continue;
+        seated = true;
+        uint64_t at = sb_target_seat_at(s);
+        if (at < passed)
+            passed = at;
+    }
+    if (!seated)
+        passed = tail;
+    if (!t->limited) {
+        uint64_t overwritten = sb_ring_lap_before(tail, t->ring.bits);
+        if (overwritten > passed)
+            passed = overwritten;
+    }
+    t->passed = passed;
+}
+
+static int sb_target_note_hold(struct sb_target *t, uint64_t word)
+{
+    if (t->hold_count == t->hold_room) {
+        uint32_t room = t->hold_room ? t->hold_room * 2 : 8;
+        struct sb_target_hold *more = realloc(t->holds, room * sizeof(*more));
+        if (!more)
+            return sb_fail(SHMBUS_E_NOMEM, "no memory to note what readers hold");
+        t->holds = more;
+        t->hold_room = room;
+    }
+    uint32_t count = word & 0xff;
+    uint32_t most = t->ring.capacity < SB_HELD_MAX ? t->ring.capacity : SB_HELD_MAX;
+    if (count > most)
+        count = most;
+    uint64_t first = word >> 8;
+    t->holds[t->hold_count].first = first;
+    t->holds[t->hold_count].end = sb_ring_advance(first, count, t->ring.capacity, t->ring.bits);
+    t->hold_count++;
+    return 0;
+}
+
+int sb_target_read_holds(struct sb_target *t)
+{
+    t->hold_count = 0;
+    if (t->passed == SB_POS_ALL && sb_load_acquire(&t->rec->gen) != t->gen)
+        return 0;
+    for (uint32_t i = 0; i < t->seat_count; i++) {
+        const struct sb_target_seat *s = &t->seats[i];
+        if (!sb_target_seat_live(s))
+            continue;
+        uint64_t used = sb_load_acquire(&s->seat->holds);
+        if (used > SB_HELD_MAX)
+            used = SB_HELD_MAX;
+        for (uint64_t h = 0; h < used; h++) {
+            /* Acquire: a hold that is given back shows its reads done. */
+            uint64_t word = sb_load_acquire(&s->seat->hold[h]);
+            int ret = word ? sb_target_note_hold(t, word) : 0;
+            if (ret)
+                return ret;
+        }
+    }
+    return 0;
+}
+
+enum sb_passed sb_target_passed(const struct sb_target *t, uint64_t first, uint64_t end)
+{
+    if (end == 0)
+        return SB_PASSED;
+    if (end > t->passed)
+        return SB_PASSED_NOT;
+    for (uint32_t i = 0; i < t->hold_count; i++) {
+        if (t->holds[i].first < end && t->holds[i].end > first)
+            return SB_PASSED_HELD;
+    }
+    return SB_PASSED;
+}
