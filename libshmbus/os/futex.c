@@ -66,6 +66,8 @@ int sb_futex_waitv(struct futex_waitv *words, unsigned n, int64_t deadline, unsi
 
 int sb_futex_wake(const uint32_t *word, unsigned n)
 {
+    if (n == 0)
+        return 0; /* the kernel would wake one */
     int saved = errno;
     long rc = syscall(SYS_futex, word, FUTEX_WAKE, n < INT_MAX ? n : INT_MAX, NULL, NULL, 0);
     errno = saved;

@@ -49,6 +49,7 @@ static void test_wait_is_shared_between_processes(void **state)
             _exit(2);
         _exit(sb_futex_wait(mine, 0, sb_clock_after(10 * SB_NS_PER_S)) != SB_FUTEX_WOKEN);
     }
+    assert_int_equal(sb_futex_wake(map, 0), 0);
     siginfo_t ended = {.si_pid = 0};
     while (sb_futex_wake(map, 1) == 0 && ended.si_pid == 0) {
         assert_int_equal(waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT), 0);

@@ -474,7 +474,7 @@ static void check_against_poll(struct source *s)
 static void count_only(void *ctx, unsigned events)
 {
     struct source *s = ctx;
-    assert_true(s->id != 0 && events == SB_LOOP_READ);
+    assert_true(s->id != 0 && s->events == SB_LOOP_READ && events == SB_LOOP_READ);
     s->calls++;
 }
 
