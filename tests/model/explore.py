@@ -3,10 +3,10 @@
 
 A model is a subclass of Model. Its state is a State: shared words and parties. A party is a Party,
 a record with a name and a `pc`, the name of its next step: the method step_<pc>(state, me) does
-that step on a copy, changing the state and `me`, and ends by setting me.pc. One step is one access to
-shared memory; private work is folded into the step before it. A step returns BLOCKED when it can
-not be taken now, and raises Bad with a sentence when it shows the design wrong. A party whose pc
-is "done" takes no more steps. When nobody can take one, model.at_rest(state) is asked.
+that step on a copy, changing the state and `me`, and ends by setting me.pc. One step is one access
+to shared memory; private work is folded into the step before it. A step returns BLOCKED when it
+cannot be taken now, and raises Bad with a sentence when it shows the design wrong. A party whose
+pc is "done" takes no more steps. When nobody can take one, model.at_rest(state) is asked.
 
 Only hashes of the states seen are kept (64 bits: with a million states the odds of missing one
 are 1 in 30 million); a counterexample is found again by walking along the hashes, and is one of
