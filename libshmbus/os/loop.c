@@ -3,8 +3,9 @@
  * The part of the event loop that both backends share: who is watched, timers, dispatch.
  *
  * A watch has a slot, and an id made of the slot's number and a serial that is never reused. The
- * kernel carries the id, never a pointer, and an event counts only if its id is the one in the slot:
- * so events of what was removed meanwhile, or whose slot or descriptor is in use again, are nothing.
+ * kernel carries the id, never a pointer, and an event counts only if its id is the one in the
+ * slot: so events of what was removed meanwhile, or whose slot or descriptor is in use again, are
+ * nothing.
  * Slots are allocated one by one and kept until the loop is freed: the backends link them.
  *
  * Concurrency: all by the thread that runs the loop, but sb_loop_wake() and sb_loop_stop(), which

@@ -3,15 +3,16 @@
  * A single-threaded event loop: descriptors, one-shot timers, and a wake-up from elsewhere.
  *
  * Level-triggered: a callback is called again as long as its descriptor is ready, whatever it left
- * unread. It may also find nothing, when somebody was faster. Callbacks run one after the other on the thread that runs the loop; they may add, change
- * and remove anything, themselves included, free what their context points to, close descriptors
- * and stop the loop. After sb_loop_remove() or sb_loop_timer_cancel() has returned, that callback
- * is not called any more, even if its event was already fetched and its descriptor's number is in
- * use again.
+ * unread. It may also find nothing, when somebody was faster. Callbacks run one after the other on
+ * the thread that runs the loop; they may add, change and remove anything, themselves included,
+ * free what their context points to, close descriptors and stop the loop. After sb_loop_remove() or
+ * sb_loop_timer_cancel() has returned, that callback is not called any more, even if its event was
+ * already fetched and its descriptor's number is in use again.
  *
- * Rules: remove a descriptor before closing it; a descriptor is in the loop at most once; one thread
- * at a time uses a loop, only sb_loop_wake() and sb_loop_stop() may be called from other threads and
- * from signal handlers. Ids are never 0 and not reused, so one of something gone does no harm.
+ * Rules: remove a descriptor before closing it; a descriptor is in the loop at most once; one
+ * thread at a time uses a loop, only sb_loop_wake() and sb_loop_stop() may be called from other
+ * threads and from signal handlers. Ids are never 0 and not reused, so one of something gone does
+ * no harm.
  *
  * Two backends do the waiting: io_uring, and epoll where io_uring is not allowed or too old (before
  * 5.13). The environment variable SHMBUS_LOOP=io_uring or =epoll forces one.
@@ -50,8 +51,8 @@ void sb_loop_free(struct sb_loop *loop);
 const char *sb_loop_backend(const struct sb_loop *loop);
 
 /*
- * Calls fn(ctx, events) whenever fd is ready for one of events (SB_LOOP_READ | SB_LOOP_WRITE; with 0
- * for a hang-up only). *id names it for the other functions. The descriptor stays the caller's.
+ * Calls fn(ctx, events) whenever fd is ready for one of events (SB_LOOP_READ | SB_LOOP_WRITE; with
+ * 0 for a hang-up only). *id names it for the other functions. The descriptor stays the caller's.
  * Returns 0, SHMBUS_E_NOMEM, SHMBUS_E_LIMIT (2^20 descriptors, or the system's limit of watches) or
  * SHMBUS_E_SYSTEM (no descriptor that can be waited for).
  */

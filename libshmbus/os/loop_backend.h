@@ -18,7 +18,7 @@ struct sb_loop_watch {
     int fd;
     unsigned events;
     bool armed; /* the kernel has been told, and will report */
-    /* Backend io_uring: neighbours in the list of what the kernel is to be told by the next wait. */
+    /* Backend io_uring: neighbours in the list of what the next wait tells the kernel. */
     struct sb_loop_watch *next;
     struct sb_loop_watch **link; /* what points here; NULL when in no list */
     uint32_t next_free;          /* in a free slot */

@@ -24,7 +24,7 @@
 #define SB_URING_SQ 256
 #define SB_URING_CQ 4096
 
-/* Linux 5.13: has updates of polls, which have no flag of their own; and waits with a time limit. */
+/* Linux 5.13: updates of polls, which have no flag of their own, and waits with a time limit. */
 #define SB_URING_FEATURES (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_RSRC_TAGS)
 
 /* What completions carry that nobody waits for; no watch has it. */
@@ -137,7 +137,7 @@ static struct io_uring_sqe *sb_loop_uring_sqe(struct sb_loop_uring *u)
     return sqe;
 }
 
-/* The kernel takes what it can; what it cannot take now stays queued and goes with the next wait. */
+/* What the kernel does not take now stays queued and goes with the next wait. */
 static void sb_loop_uring_set(void *state, struct sb_loop_watch *watch)
 {
     struct sb_loop_uring *u = state;
@@ -205,7 +205,7 @@ static int sb_loop_uring_wait(void *state, int64_t timeout_ns, struct sb_loop_ev
     struct sb_loop_uring *u = state;
     sb_loop_uring_arm_all(u);
     int rc = sb_loop_uring_enter(u, timeout_ns);
-    /* EBUSY, EAGAIN: completions have to be taken first, or memory is short: on with what is there. */
+    /* EBUSY, EAGAIN: completions have to be taken first, or memory is short. */
     if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EBUSY && rc != -EAGAIN) {
         errno = -rc;
         return sb_fail_errno("waiting with io_uring failed");

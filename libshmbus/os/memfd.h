@@ -44,7 +44,7 @@ SB_MUST_CHECK int sb_memfd_create(const char *name, uint64_t size, int *fd);
  * What is allocated already stays as it is. Works on any tmpfs file and under the seals of a heap
  * as long as the range lies inside the file; a range beyond the end lets an unsealed file grow.
  * Long ranges go in pieces, so that signals cannot starve it; after a failure some pieces may have
- * been allocated, which does no harm. Blocks for about 0.2 ms a MiB.
+ * been allocated, which does no harm. Blocks for about 0.3 ms a MiB.
  * Returns 0, SHMBUS_E_INVALID, SHMBUS_E_NOMEM (memory or the file system is full) or
  * SHMBUS_E_SYSTEM.
  */

@@ -11,7 +11,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-/* From now on system call nr fails with the errno error; for good. False when that is impossible. */
+/* From now on, for good, system call nr fails with the errno error. False: that is impossible. */
 static inline bool forbid_syscall(long nr, int error)
 {
     struct sock_filter filter[] = {
