@@ -97,6 +97,7 @@ int sb_slab_init(struct sb_slab *s, const struct sb_slab_config *config)
 {
     memset(s, 0, sizeof(*s));
     s->config = *config;
+    s->config.limit -= config->limit % SB_BUDDY_UNIT; /* no more than that can be handed out */
     sb_buddy_init(&s->buddy);
     s->retired = calloc(RETIRED_FIRST, sizeof(*s->retired));
     s->retired_mask = RETIRED_FIRST - 1;

@@ -253,7 +253,7 @@ int sb_trie_init(struct sb_trie *t, struct sb_trie_root *root, uint8_t *base, st
     return 0;
 }
 
-/* The refs of a key's nodes as far as they exist, the top first; returns how many tokens that is. */
+/* The refs of a key's nodes as far as they exist, the top first; returns how many tokens. */
 static unsigned walk(const struct sb_trie *t, const struct sb_trie_path *path,
                      uint32_t refs[SB_TOPIC_TOKENS_MAX + 1])
 {
