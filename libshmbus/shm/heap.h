@@ -128,7 +128,8 @@ void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane);
 
 /*
  * Opens a block with room for a chunk of `need` bytes (header included, a multiple of 16).
- * 0, SHMBUS_E_LIMIT (heap full; the sentence names limit and use), SHMBUS_E_NOMEM, or what grow says.
+ * 0, SHMBUS_E_LIMIT (heap full; the sentence names limit and use), SHMBUS_E_NOMEM, or what grow
+ * says.
  */
 int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need) SB_MUST_CHECK;
 

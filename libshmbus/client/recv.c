@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Receiving.
+ *
+ * A message's life ends here: shm/seat.h takes it from the ring under a hold, client/source.c
+ * checks what its descriptor names, the caller reads it in its publisher's heap, and
+ * shmbus_release() gives the hold back. None of this writes memory that a publisher writes.
+ *
+ * One thread at a time receives from a subscription. Others may release its messages meanwhile: a
+ * hold word that is 0 is free, and only the receiving thread makes it anything else.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "client/recv.h"
+#include "client/source.h"
+#include "shm/bell.h"
+
+#define SB_SPIN_MAX_NS 50000u /* about what waking a sleeper costs */
+#define SB_SPIN_MIN_NS 2000u
+#define SB_PAUSE_MAX_NS 1000u /* how long a busy ring is left alone, so that it fills */
+#define SB_PAUSE_MIN_NS 100u
+#define SB_PAUSE_SLOT_NS 10u /* but never so long that a queue could fill up */
+#define SB_BUSY_NS 200u      /* a message that comes sooner than that is one of many */
+
+static SB_COLD int sb_recv_all_held(void)
+{
+    return sb_fail(SHMBUS_E_LIMIT,
+                   "%d messages of this subscription are unreleased: release one to receive more",
+                   SHMBUS_HELD_MAX);
+}
+
+/* hold word of a message: its hold's index, and the hold's generation above. */
+SB_INLINE uint64_t sb_message_hold(const struct shmbus_sub *sub, uint32_t h)
+{
+    return (uint64_t)sub->hold_gen[h] << 8 | h;
+}
+
+/*
+ * Taking what is there.
+ */
+
+/* What the handle has lost since the last message it returned, as of now. */
+SB_INLINE uint64_t sb_recv_lost(struct shmbus_sub *sub)
+{
+    uint64_t lost = sub->lost;
+    sub->lost = 0;
+    if (sub->full == SB_REJECT_NEWEST) {
+        uint64_t rejected = sb_load_relaxed(&sub->reader.ring->rejected);
+        lost += rejected - sub->rejected_seen;
+        sub->rejected_seen = rejected;
+    }
+    return lost;
+}
+
+SB_INLINE void sb_recv_fill(struct shmbus_sub *sub, struct shmbus_message *m,
+                            const struct sb_found *found, uint32_t h)
+{
+    *m = (struct shmbus_message){
+        .topic = &found->delivered->topic,
+        .origin = &found->delivered->origin,
+        .payload = found->payload,
+        .size = found->size,
+        .seq = found->seq,
+        .time_ns = found->time,
+        .lost_before = sb_recv_lost(sub),
+        .encoding = found->flags & SB_CHUNK_ENCODING,
+        .clock = (found->flags & SB_CHUNK_CLOCK) >> SB_CHUNK_CLOCK_SHIFT,
+        .hold = sb_message_hold(sub, h),
+        .sub = sub,
+    };
+}
+
+/* The positions of a batch at the cursor: how many of max are there and within the seat's end. */
+static uint32_t sb_recv_ready(const struct sb_reader *r, uint64_t end, uint32_t max)
+{
+    uint64_t pos = r->cursor;
+    uint32_t n = 0;
+    while (n < max && pos < end && sb_seat_look(r, pos) == SB_LOOK_READY) {
+        pos = sb_ring_next(pos, r->capacity, r->bits);
+        n++;
+    }
+    return n;
+}
+
+/* How many positions may be taken at the cursor; jumps when it was lapped. 0: nothing there. */
+SB_INLINE uint32_t sb_recv_look(struct shmbus_sub *sub, uint32_t max)
+{
+    struct sb_reader *r = &sub->reader;
+    /* Acquire: pairs with the coordinator's release of an end that it has read from the tail. */
+    uint64_t end = sb_load_acquire(&sub->rec->end);
+    for (;;) {
+        if (sb_unlikely(r->cursor >= end))
+            return 0;
+        enum sb_look look = sb_seat_look(r, r->cursor);
+        if (sb_likely(look == SB_LOOK_READY))
+            return max == 1 ? 1 : sb_recv_ready(r, end, max);
+        if (look == SB_LOOK_EMPTY)
+            return 0;
+        uint64_t jumped = sb_seat_jump(r);
+        if (!jumped)
+            return 0; /* a spoiled ring */
+        sub->lost += jumped;
+    }
+}
+
+/* What one pass over a batch has found. */
+struct sb_batch {
+    uint32_t taken, skipped;
+    uint64_t pos; /* behind the last position looked at */
+};
+
+/*
+ * Checks the message at batch->pos, which is under hold h, and fills the next of messages. 0 to go
+ * on, SB_LOOK_LAPPED when it was overwritten meanwhile, SHMBUS_TOO_SMALL with its size in *room
+ * when it has more than *room bytes, or a failure.
+ */
+SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *messages,
+                          struct sb_batch *batch, uint32_t h, size_t *room)
+{
+    struct sb_reader *r = &sub->reader;
+    uint64_t desc;
+    if (sb_unlikely(sb_seat_read(r, batch->pos, &desc) != SB_LOOK_READY))
+        return SB_LOOK_LAPPED;
+    struct sb_found found;
+    int ret =
+        sb_likely(desc != SB_DESC_TOMBSTONE) ? sb_source_check(sub, desc, &found) : SB_SOURCE_GONE;
+    if (sb_unlikely(ret < 0))
+        return ret;
+    if (sb_likely(ret == 0)) {
+        if (sb_unlikely(found.size > *room)) {
+            *room = found.size;
+            return SHMBUS_TOO_SMALL;
+        }
+        found.source->last_seq = found.seq;
+        sb_recv_fill(sub, &messages[batch->taken++], &found, h);
+    } else if (ret == SB_SOURCE_SKIP) {
+        batch->skipped++;
+    } else {
+        sub->lost++;
+    }
+    batch->pos = sb_ring_next(batch->pos, r->capacity, r->bits);
+    return 0;
+}
+
+/*
+ * Takes 1..max messages at the cursor, of at most *room bytes each, under one free hold. 0 with
+ * *count, SHMBUS_EMPTY when there is none, SHMBUS_TOO_SMALL, or a failure; all but 0 leave the
+ * first message queued.
+ */
+SB_INLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messages, uint32_t max,
+                           size_t *room, uint32_t *count)
+{
+    struct sb_reader *r = &sub->reader;
+    uint32_t h = sb_seat_free_hold(r->seat);
+    if (sb_unlikely(h == SB_HELD_MAX))
+        return sb_recv_all_held();
+    for (;;) {
+        uint32_t n = sb_recv_look(sub, max);
+        if (n == 0)
+            return SHMBUS_EMPTY;
+        sb_seat_hold(r, h, n);
+        struct sb_batch batch = {.pos = r->cursor};
+        int ret = 0;
+        for (uint32_t i = 0; i < n && ret == 0; i++)
+            ret = sb_recv_one(sub, messages, &batch, h, room);
+        if (sb_likely(batch.taken)) {
+            sub->hold_left[h] = batch.taken;
+            sb_seat_pass(r, batch.pos, batch.taken, batch.skipped);
+            sb_bump_relaxed(&r->seat->returned, batch.taken);
+            *count = batch.taken;
+            return 0;
+        }
+        if (batch.pos != r->cursor)
+            sb_seat_pass(r, batch.pos, 0, batch.skipped);
+        sb_seat_unhold(r->seat, h);
+        if (ret < 0 || ret == SHMBUS_TOO_SMALL)
+            return ret;
+    }
+}
+
+/*
+ * Waiting.
+ */
+
+/* Whether a look would find something: a message, a loss, or the end. */
+SB_INLINE bool sb_recv_news(const struct shmbus_sub *sub)
+{
+    return sb_seat_look(&sub->reader, sub->reader.cursor) != SB_LOOK_EMPTY;
+}
+
+/* Looks for at most `ns` from `start` on; true when there is news. */
+static bool sb_recv_look_for(const struct shmbus_sub *sub, int64_t start, int64_t ns)
+{
+    do {
+        for (int i = 0; i < 8; i++) {
+            if (sb_recv_news(sub))
+                return true;
+            sb_cpu_relax();
+        }
+    } while (sb_clock_ns() - start < ns);
+    return false;
+}
+
+/*
+ * Spins for news, briefly. A reader that looks at once fights the publisher for the slot's cache
+ * line; where messages are frequent it is faster for both to leave the ring alone for a while and
+ * then take many. Where they are rare it looks at once. What comes sooner than SB_BUSY_NS was one
+ * of many.
+ */
+static bool sb_recv_spin(struct shmbus_sub *sub)
+{
+    if (sub->spin_ns == 0)
+        return false;
+    int64_t start = sb_clock_ns();
+    uint64_t most = (uint64_t)sub->reader.capacity * SB_PAUSE_SLOT_NS;
+    if (most > SB_PAUSE_MAX_NS)
+        most = SB_PAUSE_MAX_NS;
+    if (sub->pause_ns) {
+        while (sb_clock_ns() - start < sub->pause_ns)
+            sb_cpu_relax();
+        if (sb_recv_news(sub))
+            return true;
+        sub->pause_ns /= 2;
+        if (sub->pause_ns < SB_PAUSE_MIN_NS)
+            sub->pause_ns = 0;
+        start = sb_clock_ns();
+    }
+    bool news = sb_recv_look_for(sub, start, sub->spin_ns);
+    if (!news) {
+        sub->spin_ns = sub->spin_ns / 2 > SB_SPIN_MIN_NS ? sub->spin_ns / 2 : SB_SPIN_MIN_NS;
+        return false;
+    }
+    sub->spin_ns = sub->spin_ns * 2 < SB_SPIN_MAX_NS ? sub->spin_ns * 2 : SB_SPIN_MAX_NS;
+    if (sb_clock_ns() - start < SB_BUSY_NS) {
+        uint64_t pause = sub->pause_ns ? sub->pause_ns * 2 : SB_PAUSE_MIN_NS;
+        sub->pause_ns = (uint32_t)(pause < most ? pause : most);
+    }
+    return true;
+}
+
+/* When the timeout ends: a deadline, 0 for "do not wait", SB_NEVER. Read when it is needed. */
+struct sb_patience {
+    int64_t timeout_ns;
+    int64_t deadline_ns; /* 0: not yet read from timeout_ns */
+};
+
+static int64_t sb_patience_deadline(struct sb_patience *patience)
+{
+    if (patience->deadline_ns == 0)
+        patience->deadline_ns = patience->timeout_ns == SHMBUS_FOREVER
+                                    ? SB_NEVER
+                                    : sb_clock_after(patience->timeout_ns);
+    return patience->deadline_ns;
+}
+
+/* Sleeps until the bell rings, the deadline, or for a nap. 0, SHMBUS_TIMEOUT, SHMBUS_INTERRUPTED,
+ * or a failure. word is what was announced. */
+static int sb_recv_sleep(struct shmbus_sub *sub, uint32_t word, int64_t deadline)
+{
+    int64_t now = sb_clock_ns();
+    if (now >= deadline)
+        return SHMBUS_TIMEOUT;
+    int64_t until = deadline - now > SB_BELL_NAP_NS ? now + SB_BELL_NAP_NS : deadline;
+    int ret = sb_futex_wait(&sub->bell->word, word, until);
+    if (ret < 0)
+        return ret;
+    return ret == SB_FUTEX_INTERRUPTED ? SHMBUS_INTERRUPTED : 0;
+}
+
+/* The slow half of a receive: the queue was found empty. */
+static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_message *messages,
+                                    uint32_t max, size_t *room, uint32_t *count,
+                                    struct sb_patience *patience)
+{
+    for (;;) {
+        /* The reason first: what was admitted before the end is found by the look after it. */
+        uint32_t reason = sb_sub_reason(sub);
+        int ret = sb_recv_take(sub, messages, max, room, count);
+        if (ret != SHMBUS_EMPTY)
+            return ret;
+        if (reason != SB_REASON_NONE)
+            return SHMBUS_CLOSED;
+        if (patience->timeout_ns == 0)
+            return SHMBUS_EMPTY;
+        int64_t deadline = sb_patience_deadline(patience);
+        if (sb_recv_spin(sub))
+            continue;
+        uint32_t word = sb_bell_announce(sub->bell);
+        if (sb_recv_news(sub) || sb_sub_reason(sub) != SB_REASON_NONE)
+            continue;
+        ret = sb_recv_sleep(sub, word, deadline);
+        if (ret == 0)
+            continue;
+        /* Whatever ended the sleep, a message that is there comes first. */
+        int taken = sb_recv_take(sub, messages, max, room, count);
+        return taken == SHMBUS_EMPTY ? ret : taken;
+    }
+}
+
+SB_INLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message *messages, uint32_t max,
+                          size_t *room, uint32_t *count, struct sb_patience patience)
+{
+    int ret = sb_recv_take(sub, messages, max, room, count);
+    if (sb_likely(ret != SHMBUS_EMPTY))
+        return ret;
+    return sb_recv_wait(sub, messages, max, room, count, &patience);
+}
+
+/*
+ * The public calls.
+ */
+
+static SB_COLD int sb_recv_bad(const struct shmbus_sub *sub, int64_t timeout_ns)
+{
+    if (!sub || sub->magic != SB_MAGIC_SUB)
+        return sb_fail(SHMBUS_E_INVALID, "this is no subscription: shmbus_subscribe() makes one");
+    if (!sb_fork_mine(sub->fork_id))
+        return sb_fail(SHMBUS_E_FORKED, "the subscription was made before a fork, in the parent");
+    return sb_fail(SHMBUS_E_INVALID,
+                   "timeout of %lld ns: 0 does not wait, SHMBUS_FOREVER waits without a limit",
+                   (long long)timeout_ns);
+}
+
+SB_INLINE bool sb_recv_good(const struct shmbus_sub *sub, int64_t timeout_ns)
+{
+    return sb_likely(sub && sub->magic == SB_MAGIC_SUB && sb_fork_mine(sub->fork_id) &&
+                     timeout_ns >= SHMBUS_FOREVER);
+}
+
+int shmbus_recv(struct shmbus_sub *sub, struct shmbus_message *message, int64_t timeout_ns)
+{
+    if (!sb_recv_good(sub, timeout_ns))
+        return sb_recv_bad(sub, timeout_ns);
+    size_t room = SIZE_MAX;
+    uint32_t count;
+    return sb_recv_any(sub, message, 1, &room, &count,
+                       (struct sb_patience){.timeout_ns = timeout_ns});
+}
+
+int shmbus_recv_until(struct shmbus_sub *sub, struct shmbus_message *message, int64_t deadline_ns)
+{
+    if (!sb_recv_good(sub, deadline_ns < SHMBUS_FOREVER ? 0 : deadline_ns))
+        return sb_recv_bad(sub, 0);
+    struct sb_patience patience = {.timeout_ns = SHMBUS_FOREVER,
+                                   .deadline_ns =
+                                       deadline_ns == SHMBUS_FOREVER ? SB_NEVER : deadline_ns};
+    if (patience.deadline_ns < 1)
+        patience.deadline_ns = 1; /* long past */
+    size_t room = SIZE_MAX;
+    uint32_t count;
+    return sb_recv_any(sub, message, 1, &room, &count, patience);
+}
+
+int shmbus_recv_many(struct shmbus_sub *sub, struct shmbus_message *messages, size_t max,
+                     size_t *count, int64_t timeout_ns)
+{
+    if (!sb_recv_good(sub, timeout_ns))
+        return sb_recv_bad(sub, timeout_ns);
+    if (max == 0 || max > SHMBUS_HELD_MAX)
+        return sb_fail(SHMBUS_E_INVALID, "receive of %zu messages: 1 to %d can be had at once", max,
+                       SHMBUS_HELD_MAX);
+    size_t room = SIZE_MAX;
+    uint32_t n;
+    int ret = sb_recv_any(sub, messages, (uint32_t)max, &room, &n,
+                          (struct sb_patience){.timeout_ns = timeout_ns});
+    if (ret == 0)
+        *count = n;
+    return ret;
+}
+
+int shmbus_recv_copy(struct shmbus_sub *sub, struct shmbus_message *message, void *buffer,
+                     size_t capacity, size_t *needed, int64_t timeout_ns)
+{
+    if (!sb_recv_good(sub, timeout_ns))
+        return sb_recv_bad(sub, timeout_ns);
+    if (!buffer && capacity)
+        return sb_fail(SHMBUS_E_INVALID, "buffer NULL: only one of 0 bytes may be, not of %zu",
+                       capacity);
+    size_t room = capacity;
+    uint32_t count;
+    struct shmbus_message found;
+    int ret =
+        sb_recv_any(sub, &found, 1, &room, &count, (struct sb_patience){.timeout_ns = timeout_ns});
+    if (ret == SHMBUS_TOO_SMALL && needed)
+        *needed = room;
+    if (ret)
+        return ret;
+    if (found.size)
+        memcpy(buffer, found.payload, found.size);
+    *message = found;
+    message->payload = buffer;
+    message->sub = NULL;
+    if (needed)
+        *needed = found.size;
+    shmbus_release(&found);
+    return 0;
+}
+
+/* The last message under a hold has been released. */
+SB_INLINE void sb_recv_unhold(struct shmbus_sub *sub, uint32_t h)
+{
+    /* Before the hold: the receiving thread takes the new generation when it finds it free. */
+    sb_store_relaxed(&sub->hold_gen[h], sub->hold_gen[h] + 1);
+    sb_seat_unhold(sub->reader.seat, h);
+    if (sb_unlikely(sb_load_relaxed(&sub->orphaned)) && sb_sub_relaxed(&sub->orphaned, 1u) == 1)
+        sb_sub_unref(sub);
+}
+
+void shmbus_release(struct shmbus_message *message)
+{
+    if (sb_unlikely(!message || !message->sub))
+        return;
+    struct shmbus_sub *sub = sb_take_ptr(message->sub);
+    uint32_t h = message->hold & 0xff;
+    if (sb_unlikely(!sb_fork_mine(sub->fork_id) || h >= SB_HELD_MAX ||
+                    sb_load_relaxed(&sub->hold_gen[h]) != message->hold >> 8))
+        return; /* a child's, or a copy of a released one */
+    if (sb_likely(sb_load_acquire(&sub->hold_left[h]) == 1) ||
+        sb_sub_acq_rel(&sub->hold_left[h], 1u) == 1)
+        sb_recv_unhold(sub, h);
+}
+
+/* 1 where spinning would keep the publisher from running. */
+static long sb_cpu_count(void)
+{
+    return sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+void sb_recv_init(struct shmbus_sub *sub)
+{
+    sub->rejected_seen = sub->rec->rejected_base;
+    sub->spin_ns = sb_cpu_count() > 1 ? SB_SPIN_MAX_NS : 0;
+}
+
+bool sb_recv_detach(struct shmbus_sub *sub)
+{
+    uint32_t left = 0;
+    for (uint32_t h = 0; h < SB_HELD_MAX; h++)
+        left += sb_load_acquire(&sub->reader.seat->hold[h]) != 0;
+    sb_store_release(&sub->orphaned, left);
+    return left == 0;
+}
