@@ -148,6 +148,7 @@ static int sb_sock_judge(const struct msghdr *msg, size_t got, size_t cap, unsig
 static int sb_sock_recv_wait(int fd, struct msghdr *msg, int64_t deadline, size_t *got)
 {
     struct msghdr empty = *msg;
+    bool was_reset = false;
     for (;;) {
         *msg = empty;
         ssize_t n = recvmsg(fd, msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
@@ -157,6 +158,11 @@ static int sb_sock_recv_wait(int fd, struct msghdr *msg, int64_t deadline, size_
         }
         if (errno == EINTR)
             continue;
+        /* Said once, when the peer left something unread, and ahead of what it had sent. */
+        if (errno == ECONNRESET && !was_reset) {
+            was_reset = true;
+            continue;
+        }
         if (errno == ECONNRESET)
             return SHMBUS_CLOSED;
         if (errno != EAGAIN)

@@ -207,6 +207,24 @@ static void test_messages_keep_their_bounds(void **state)
     close(pair[1]);
 }
 
+/* A peer that closes with something unread resets the connection; what it had sent is there. */
+static void test_a_reset_loses_nothing(void **state)
+{
+    (void)state;
+    int pair[2];
+    make_pair(pair);
+    char buf[16];
+    size_t len = 0;
+    assert_int_equal(sb_sock_send(pair[0], "last", 4, NULL, 0, SB_SOCK_NOW), 0);
+    assert_int_equal(sb_sock_send(pair[1], "unread", 6, NULL, 0, SB_SOCK_NOW), 0);
+    close(pair[0]);
+    assert_int_equal(sb_sock_recv(pair[1], buf, sizeof(buf), &len, NULL, 0, SB_SOCK_NOW), 0);
+    assert_int_equal(len, 4);
+    assert_int_equal(sb_sock_recv(pair[1], buf, sizeof(buf), &len, NULL, 0, SB_SOCK_NOW),
+                     SHMBUS_CLOSED);
+    close(pair[1]);
+}
+
 static void test_send_times_out_when_full(void **state)
 {
     (void)state;
@@ -332,6 +350,7 @@ int main(void)
         CHECKED(test_connect_and_accept),
         CHECKED(test_connect_waits_for_the_backlog),
         CHECKED(test_messages_keep_their_bounds),
+        CHECKED(test_a_reset_loses_nothing),
         CHECKED(test_send_times_out_when_full),
         CHECKED(test_250_descriptors_arrive),
         CHECKED(test_refused_messages_leak_no_descriptors),
