@@ -84,6 +84,8 @@ void sb_conn_unref(struct shmbus_conn *conn);
 /* 0, or SHMBUS_E_INVALID (NULL, not a connection), SHMBUS_E_FORKED, SHMBUS_E_DISCONNECTED (also
  * when the bus has stopped), with the sentence. */
 int sb_conn_check(const struct shmbus_conn *conn);
+/* Likewise, but one that is disconnected will do. */
+int sb_conn_mine(const struct shmbus_conn *conn);
 
 /* The arena as far as it is allocated now. */
 SB_INLINE struct sb_region sb_conn_arena(const struct shmbus_conn *conn)
@@ -144,8 +146,9 @@ struct shmbus_sub {
 /* subscription.c: one reference is given back; with the last one the subscription waits for the
  * connection's next request to tell the coordinator (LEAVE), and is released then. Does not block.
  */
-void sb_sub_ref(struct shmbus_sub *sub);
 void sb_sub_unref(struct shmbus_sub *sub);
+/* 0, or SHMBUS_E_INVALID (NULL, not a subscription), SHMBUS_E_FORKED, with the sentence. */
+int sb_sub_mine(const struct shmbus_sub *sub);
 /* Why it is closed now: the arena's and the connection's word, kept once seen. */
 uint32_t sb_sub_reason(const struct shmbus_sub *sub);
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "os/sock.h"
 #include "proto/control.h"
 
 struct shmbus_conn;
@@ -46,5 +47,14 @@ int sb_mapping_get(struct shmbus_conn *conn, struct sb_mapping_want *wants, size
 
 /* Drops a reference; the last one unmaps. NULL is nothing to do. */
 void sb_mapping_put(struct shmbus_conn *conn, struct sb_mapping *mapping);
+
+/* request.c, with `control` held: heaps that a stopping coordinator has pushed. They stay mapped as
+ * long as the connection, which is all that can be done about what cannot be asked for again. Takes
+ * the descriptors it uses from fds. What cannot be mapped is not kept. */
+void sb_mappings_keep(struct shmbus_conn *conn, const struct sb_map_message *pushed,
+                      struct sb_sock_fds *fds);
+
+/* Unmaps everything: nobody uses the connection any more. */
+void sb_mappings_free(struct shmbus_conn *conn);
 
 #endif
