@@ -275,28 +275,36 @@ int64_t sb_heap_reclaim(struct sb_heap *heap)
     return freed;
 }
 
-/* Makes room for `size` bytes: by looking at all lanes, then by growing. */
+/* Grows the heap once, to twice its size or as far as `size` bytes and the limit want. */
+static int sb_heap_grow(struct sb_heap *heap, uint32_t size)
+{
+    uint64_t now = sb_buddy_size(&heap->buddy);
+    if (now >= heap->limit)
+        return sb_fail(SHMBUS_E_LIMIT,
+                       "heap full: %" PRIu32 " bytes do not fit, %" PRIu64
+                       " of the limit of %" PRIu64 " are queued or held by receivers",
+                       size, sb_buddy_used(&heap->buddy), heap->limit);
+    uint64_t want = now + (now > size ? now : size);
+    int ret = heap->grow(heap->ctx, want < heap->limit ? want : heap->limit, &want);
+    return ret ? ret : sb_buddy_grow(&heap->buddy, want);
+}
+
+/* Makes room for `size` bytes: by looking at all lanes, then by growing. A look at all lanes that
+ * frees little would soon be repeated, so the heap grows then, too, if it can. */
 static int sb_heap_make_room(struct sb_heap *heap, uint32_t size, uint64_t *offset)
 {
-    if (sb_heap_reclaim(heap) > 0 && sb_buddy_alloc(&heap->buddy, size, offset) == 0)
+    int64_t freed = sb_heap_reclaim(heap);
+    if (sb_buddy_alloc(&heap->buddy, size, offset) == 0) {
+        if ((uint64_t)freed < sb_buddy_size(&heap->buddy) / 8)
+            (void)sb_heap_grow(heap, size);
         return 0;
-    for (;;) {
-        uint64_t now = sb_buddy_size(&heap->buddy);
-        if (now >= heap->limit)
-            return sb_fail(SHMBUS_E_LIMIT,
-                           "heap full: %" PRIu32 " bytes do not fit, %" PRIu64 " of the limit of "
-                           "%" PRIu64 " are queued or held by receivers",
-                           size, sb_buddy_used(&heap->buddy), heap->limit);
-        uint64_t want = now * 2 > now + size ? now * 2 : now + size;
-        int ret = heap->grow(heap->ctx, want < heap->limit ? want : heap->limit, &want);
-        if (ret)
-            return ret;
-        ret = sb_buddy_grow(&heap->buddy, want);
-        if (ret)
-            return ret;
-        if (sb_buddy_alloc(&heap->buddy, size, offset) == 0)
-            return 0;
     }
+    do {
+        int ret = sb_heap_grow(heap, size);
+        if (ret)
+            return ret;
+    } while (sb_buddy_alloc(&heap->buddy, size, offset) != 0);
+    return 0;
 }
 
 /* The size of the next block: with the lane's share of the traffic. */
