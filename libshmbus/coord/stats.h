@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures: of one seat, of the bus, and the listings of handles and connections.
+ */
+#ifndef SB_COORD_STATS_H
+#define SB_COORD_STATS_H
+
+#include "coord/coord.h"
+
+/* The books of a seat (DESIGN 5), dropped never below what was reported before. With dead true,
+ * what it has not received counts as dropped. */
+struct sb_books sb_coord_stats_seat(struct sb_coord_seat *seat, bool dead);
+
+/* Fill a reply's body. Pages end where the message is full. */
+void sb_coord_stats_bus(struct sb_coord *c, struct sb_bus_stats_reply *reply);
+void sb_coord_stats_handles(struct sb_coord *c, uint32_t from, struct sb_page_reply *reply);
+void sb_coord_stats_conns(struct sb_coord *c, uint32_t from, struct sb_page_reply *reply);
+
+#endif
