@@ -17,10 +17,6 @@ if(SHMBUS_SANITIZE)
   if(SHMBUS_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
-  if(SHMBUS_SANITIZE MATCHES "thread" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    # base/atomic.h gives TSan a builtin to see, in place of the inline assembly.
-    add_compile_options(-mcx16)
-  endif()
 endif()
 
 if(SHMBUS_FUZZ)

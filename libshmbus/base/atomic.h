@@ -16,6 +16,10 @@
 
 #include "base/compiler.h"
 
+#ifdef SB_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
 #define sb_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define sb_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define sb_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -38,7 +42,13 @@
 /* TSan does not model fences; a read-modify-write of one common word orders at least as much. */
 extern uint32_t sb_tsan_fence_word;
 #define SB_FENCE_FULL() ((void)__atomic_fetch_add(&sb_tsan_fence_word, 1, __ATOMIC_SEQ_CST))
+/* Of inline assembly TSan sees nothing. (Its own 16-byte operations take a lock and write one word
+ * after the other, which whoever loads a single word can see.) */
+#define sb_tsan_releases(p) __tsan_release(p)
+#define sb_tsan_acquires(p) __tsan_acquire(p)
 #else
+#define sb_tsan_releases(p) ((void)0)
+#define sb_tsan_acquires(p) ((void)0)
 #define SB_FENCE_FULL() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif
 
@@ -109,20 +119,19 @@ struct sb_pair {
 SB_INLINE bool sb_cas_pair(struct sb_pair *p, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo,
                            uint64_t new_hi)
 {
-#if defined(SB_TSAN)
-    unsigned __int128 expected = ((unsigned __int128)old_hi << 64) | old_lo;
-    unsigned __int128 desired = ((unsigned __int128)new_hi << 64) | new_lo;
-    return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)p, expected, desired);
-#elif defined(__x86_64__)
+#if defined(__x86_64__)
     bool done;
+    sb_tsan_releases(p);
     __asm__ __volatile__("lock; cmpxchg16b %1"
                          : "=@ccz"(done), "+m"(*p), "+a"(old_lo), "+d"(old_hi)
                          : "b"(new_lo), "c"(new_hi)
                          : "memory");
+    sb_tsan_acquires(p);
     return done;
 #elif defined(__aarch64__)
     uint64_t lo, hi, differs;
     uint32_t failed;
+    sb_tsan_releases(p);
     do {
         __asm__ __volatile__("ldaxp %0, %1, %2" : "=&r"(lo), "=&r"(hi) : "Q"(*p) : "memory");
         differs = (lo ^ old_lo) | (hi ^ old_hi);
@@ -136,6 +145,7 @@ SB_INLINE bool sb_cas_pair(struct sb_pair *p, uint64_t old_lo, uint64_t old_hi, 
                              : "memory");
     } while (failed);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    sb_tsan_acquires(p);
     return differs == 0;
 #else
 #error "shmbus needs a lock-free 16-byte compare-and-swap: x86-64 or arm64"
