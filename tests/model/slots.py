@@ -53,11 +53,11 @@ class Ring(typing.NamedTuple):
         return self._replace(tail=pos + 1) if self.tail == pos else self
 
 
-def empty_ring(capacity, tail=0):
-    """A ring whose first `tail` positions have been used, by items None."""
+def empty_ring(capacity, tail=0, item=None):
+    """A ring whose first `tail` positions have been used, by this item."""
     ring = Ring(0, ((0, None),) * capacity)
     for pos in range(tail):
-        ring = ring.written(pos, None).helped(pos)
+        ring = ring.written(pos, item).helped(pos)
     return ring
 
 
