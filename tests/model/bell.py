@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """The bell: nobody sleeps on something it has not seen.
 
 Modelled: the bell's word {n, may_sleep, announced}; publishers that push to one or more rings and

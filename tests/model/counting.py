@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """The counts of a seat: exact at rest and after any kill, and never reported too high before.
 
 Modelled: producers, one or two threads at one seat, pushes of foreign routes (skipped), an owner

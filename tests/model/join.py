@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """A seat joins a ring to which a publisher pushes that has not seen the routing epoch yet.
 
 Modelled: the coordinator puts the seat into the ring's seat list, its start 0 (which pins

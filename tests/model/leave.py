@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """A seat leaves a ring, while publishers push that have read the old route, or while others stay.
 
 Modelled: unsubscribe rewrites the route, advances the epoch, reads the tail and stores it as the

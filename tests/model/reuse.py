@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """A ring is reused for another subscription while a publisher of the old one is still pushing.
 
 Modelled: one ring's memory. A publisher of the old subscription owns chunks; it may be stopped at

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """The ring and its chunks: push, pop, reclaim, tombstones, one kill.
 
 Modelled: one ring, an owner that fills chunks, pushes and reclaims them without reference counts, a

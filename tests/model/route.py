@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: timeout=300
 """A route that changes while its publisher publishes and while chunks are queued.
 
 Two models. RouteModel: the route's word {set, version} names an immutable array of rings in memory
