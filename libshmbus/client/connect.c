@@ -130,7 +130,14 @@ static int sb_conn_new(const char *name, const struct shmbus_connect_options *op
     return 0;
 }
 
-/* One attempt; afterwards the connection is attached, or as it was. */
+static bool sb_connect_hung_up(const struct shmbus_conn *conn)
+{
+    struct pollfd sock = {.fd = conn->sock};
+    return poll(&sock, 1, 0) > 0 && sock.revents & POLLHUP;
+}
+
+/* One attempt; afterwards the connection is attached, or as it was. SHMBUS_CLOSED: somebody was
+ * there, and hung up instead of answering. */
 static int sb_connect_once(struct shmbus_conn *conn)
 {
     struct sb_sock_peer peer;
@@ -139,6 +146,8 @@ static int sb_connect_once(struct shmbus_conn *conn)
         return ret;
     ret = sb_attach(conn, &peer);
     if (ret) {
+        if (ret == SHMBUS_E_COORD && sb_connect_hung_up(conn))
+            ret = SHMBUS_CLOSED;
         sb_attach_undo(conn);
         close(conn->sock);
         conn->sock = -1;
@@ -150,8 +159,14 @@ static int sb_connect_once(struct shmbus_conn *conn)
 static int sb_connect_wait(struct shmbus_conn *conn, int64_t deadline)
 {
     int pause = SB_CONNECT_PAUSE_MIN;
-    for (;;) {
-        int ret = sb_connect_once(conn);
+    int ret = sb_connect_once(conn);
+    /* The listener of a process that was killed can outlive it for a moment (the kernel closes what
+     * an io_uring holds later): the next look tells whether anybody is there. */
+    if (ret == SHMBUS_CLOSED)
+        ret = sb_connect_once(conn);
+    for (;; ret = sb_connect_once(conn)) {
+        if (ret == SHMBUS_CLOSED)
+            ret = SHMBUS_E_COORD;
         if (ret != SHMBUS_E_NO_BUS && ret != SHMBUS_E_COORD)
             return ret;
         int64_t left = deadline == SB_NEVER ? SB_NEVER : deadline - sb_clock_ns();

@@ -225,7 +225,7 @@ int shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *p
     if (ret)
         return ret;
     if (conn->observer)
-        return sb_fail(SHMBUS_E_INVALID, "an observer can only ask for figures: connect without "
+        return sb_fail(SHMBUS_E_DENIED, "an observer can only ask for figures: connect without "
                                          "SHMBUS_CONNECT_OBSERVER to subscribe");
     if (count == 0 || count > SHMBUS_PATTERNS_MAX || patterns == NULL)
         return sb_fail(SHMBUS_E_INVALID, "%zu patterns: a subscription has 1 to %d",
