@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# tools/shmbusd*.c are the coordinator's program, the other files of tools/ are shmbus.
+# tools/shmbusd*.c are the coordinator's program, tools/common_*.c belong to both programs, the other
+# files of tools/ are shmbus.
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(INIH REQUIRED IMPORTED_TARGET inih)
 
 file(GLOB SHMBUSD_SOURCES CONFIGURE_DEPENDS tools/shmbusd*.c)
+file(GLOB SHMBUS_COMMON_SOURCES CONFIGURE_DEPENDS tools/common_*.c)
 file(GLOB SHMBUS_TOOL_SOURCES CONFIGURE_DEPENDS tools/*.c)
 list(REMOVE_ITEM SHMBUS_TOOL_SOURCES ${SHMBUSD_SOURCES})
+list(APPEND SHMBUSD_SOURCES ${SHMBUS_COMMON_SOURCES})
 
 function(shmbus_add_tool target name)
   if(ARGN)
