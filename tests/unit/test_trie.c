@@ -273,6 +273,40 @@ static void test_full_arena_leaves_everything_as_it_was(void **state)
     test_arena_deinit(&small);
 }
 
+/* Who began with the old table goes on in it. */
+static void test_replaced_table_waits_for_pins(void **state)
+{
+    struct fixture *f = *state;
+    struct test_arena_header *header = f->arena.header;
+    struct sb_epoch_pin pin;
+    struct sb_trie_query old;
+    for (unsigned i = 0; i < 20; i++) {
+        while (f->key[i].len == 0 || is_known(f, i, &f->key[i]))
+            test_topic_random(&f->key[i], 5, false);
+        put(f, i, KEYS + i);
+    }
+    sb_epoch_pin(&pin, &header->epoch, &header->pin[0]);
+    struct sb_trie_reader r = {test_arena_region(&f->arena), &header->trie, &pin};
+    assert_int_equal(sb_trie_query_init(&old, &r), 0);
+    uint64_t word = header->trie.table;
+    for (unsigned i = 20; i < KEYS; i++) {
+        while (f->key[i].len == 0 || is_known(f, i, &f->key[i]))
+            test_topic_random(&f->key[i], 5, false);
+        put(f, i, KEYS + i);
+    }
+    assert_true(header->trie.table != word);
+    assert_true(test_arena_collect(&f->arena) >= ((uint64_t)old.mask + 1) * 4);
+    for (unsigned i = 0; i < 20; i++) {
+        struct sb_trie_path path;
+        uint32_t ref = header->trie.top;
+        assert_true(sb_trie_split(&path, f->key[i].bytes, f->key[i].len));
+        for (unsigned depth = 0; depth < path.count; depth++)
+            assert_int_equal(sb_trie_child(&old, ref, &path.token[depth], &ref), 0);
+        assert_int_equal(ref, f->node[i]);
+    }
+    assert_true(sb_epoch_unpin(&pin));
+}
+
 static bool visit_anything(void *ctx, uint64_t value, uint32_t node)
 {
     const struct sb_trie_reader *r = ctx;
@@ -334,6 +368,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_topic_trie_agrees_with_oracle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_colliding_keys_change_the_seed, setup, teardown),
         cmocka_unit_test(test_full_arena_leaves_everything_as_it_was),
+        cmocka_unit_test_setup_teardown(test_replaced_table_waits_for_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_spoiled_arena_harms_no_reader, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
