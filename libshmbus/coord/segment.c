@@ -121,6 +121,7 @@ static void sb_coord_segment_drop(struct sb_coord *c, struct sb_coord_segment *s
         sb_coord_table_give(&c->rings, ring->index);
     struct sb_segment_rec *rec = sb_coord_table_record(&c->segments, segment->index);
     sb_store_release(&rec->gen, segment->gen + 1);
+    sb_fence_release(); /* a reader that sees a field of the next use sees this generation, too */
     sb_coord_table_give(&c->segments, segment->index);
     sb_coord_segment_release(segment);
 }
@@ -212,6 +213,8 @@ void sb_coord_ring_give(struct sb_coord *c, struct sb_coord_ring *ring)
     struct sb_ring_rec *rec = sb_coord_table_record(&c->rings, ring->index);
     ring->gen++;
     sb_store_release(&rec->gen, ring->gen);
+    /* A publisher that sees a field of the record's next use sees this generation, too. */
+    sb_fence_release();
     if (--ring->segment->used == 0)
         sb_coord_segment_drop(c, ring->segment);
 }
