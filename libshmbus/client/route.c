@@ -122,8 +122,9 @@ static int sb_route_read(const struct shmbus_conn *conn, const struct sb_route *
         const struct sb_ring_set *set = NULL;
         if (offset) {
             set = sb_arena_at(arena, offset, sizeof(*set));
-            n = set ? sb_load_relaxed(&set->count) : 0;
-            if (!set ||
+            /* Acquire, as below: whatever is read of a set is read before the word, again. */
+            n = set ? sb_load_acquire(&set->count) : 0;
+            if (!set || n > sb_load_acquire(&conn->header->rings.count) ||
                 !sb_arena_at(arena, offset, sizeof(*set) + (uint64_t)n * sizeof(*set->ring)))
                 continue; /* reused meanwhile: the word has changed, too */
         }
