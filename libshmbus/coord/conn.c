@@ -235,9 +235,7 @@ static void sb_coord_conn_settle(struct sb_coord *c, struct sb_coord_conn *conn)
         return;
     conn->gone = true;
     sb_coord_conn_set_state(c, conn, SB_CONN_DEAD);
-    conn->next_gone = c->gone;
-    c->gone = conn;
-    sb_coord_reap_soon(c);
+    sb_coord_reap_conn(c, conn);
 }
 
 void sb_coord_conn_hangup(struct sb_coord *c, struct sb_coord_conn *conn)

@@ -154,6 +154,14 @@ void sb_coord_reap_soon(struct sb_coord *c)
     sb_coord_reap_arm(c);
 }
 
+void sb_coord_reap_conn(struct sb_coord *c, struct sb_coord_conn *conn)
+{
+    conn->next_gone = c->gone;
+    c->gone = conn;
+    (void)sb_coord_reap_note(c, conn); /* without memory the timer's next look does it */
+    sb_coord_reap_soon(c);
+}
+
 void sb_coord_reap_arena(struct sb_coord *c)
 {
     uint64_t retired = c->arena.slab.retired_bytes;

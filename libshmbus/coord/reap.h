@@ -16,6 +16,9 @@
 /* There is something to look for. Where there is no memory for the timer the next call tries. */
 void sb_coord_reap_soon(struct sb_coord *c);
 
+/* Frees the connection, of which only messages are left, when these have passed. */
+void sb_coord_reap_conn(struct sb_coord *c, struct sb_coord_conn *conn);
+
 /* Frees retired arena memory that no reader has pinned, if that is worth a look at all pins; else
  * the timer does. */
 void sb_coord_reap_arena(struct sb_coord *c);

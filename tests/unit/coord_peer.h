@@ -272,6 +272,7 @@ static inline int peer_subscribe_list(struct peer *p, const uint8_t *list, size_
                                            .full = full,
                                            .pattern_count = count,
                                            .patterns_len = (uint32_t)len};
+    memset(seat, 0xff, sizeof(*seat));
     int ret = peer_request(p, SB_CONTROL_SUBSCRIBE, &request, sizeof(request), list, len);
     if (ret == 0)
         memcpy(seat, p->reply, sizeof(*seat));
@@ -300,6 +301,7 @@ static inline int peer_route(struct peer *p, const char *topic, struct sb_route_
                                      bytes, sizeof(bytes), &len),
                      0);
     struct sb_route_request request = {.topic_len = (uint32_t)len};
+    memset(route, 0xff, sizeof(*route));
     int ret = peer_request(p, SB_CONTROL_ROUTE, &request, sizeof(request), bytes, len);
     if (ret == 0)
         memcpy(route, p->reply, sizeof(*route));
@@ -316,10 +318,10 @@ static inline int peer_ask(struct peer *p, uint32_t kind, uint32_t index, uint32
         peer_request(p, SB_CONTROL_MAP, &request, sizeof(request), &item, sizeof(item)), 0);
     const struct sb_map_message *reply = (const void *)p->reply;
     assert_int_equal(p->fds.n, reply->item[0].found);
-    if (!reply->item[0].found)
-        return -1;
     if (size)
         *size = reply->item[0].size;
+    if (!reply->item[0].found)
+        return -1;
     return sb_sock_fds_take(&p->fds, 0);
 }
 
