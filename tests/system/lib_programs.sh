@@ -36,7 +36,7 @@ cleanup() {
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 1' INT TERM
+trap 'echo "Bail out! ended from outside; these were running: ${!pid_of[*]}"; exit 1' INT TERM
 
 # ok NAME COMMAND…: an assertion: the command succeeds.
 ok() {
@@ -135,7 +135,7 @@ start_bus() {
 # ended NAME: waits for its end and sets $status.
 ended() {
     status=0
-    wait "${pid_of[$1]}" || status=$?
+    wait "${pid_of[$1]}" 2>/dev/null || status=$?
     unset "pid_of[$1]"
 }
 
@@ -145,11 +145,11 @@ stop_bus() {
     ended bus
 }
 
-# freeze NAME: stops the process, and returns when it is stopped.
+# freeze NAME: stops the process, and returns when it is stopped (or a zombie).
 freeze() {
     local pid=${pid_of[$1]} stat
     kill -STOP "$pid"
-    while read -r stat <"/proc/$pid/stat" && [[ ${stat##*)} != " T"* ]]; do
+    while read -r stat <"/proc/$pid/stat" && [[ ${stat##*)} != " "[TZ]* ]]; do
         :
     done
 }

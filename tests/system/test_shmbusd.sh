@@ -3,7 +3,7 @@
 # ctest: timeout=120
 #
 # shmbusd: its lines, its options, its end, and what it does about another one, dead or alive.
-# shellcheck source-path=SCRIPTDIR
+# shellcheck disable=SC2154 # status, out, err and line are set by what is sourced
 . "$(dirname "$0")/lib_programs.sh"
 
 # refused NAME REGEX ARGUMENT…: wrong usage, said in one line.
@@ -70,21 +70,35 @@ run_is "a second coordinator is refused" 1 "" \
 run_is "the first one is unharmed" 0 "" "" shmbus pub a x
 
 echo "# a dead one"
+mkfifo "$work/input"
+exec {input}<>"$work/input"
+start_sub survivor b -C 2
+stdin=$work/input start writer shmbus pub b -l --json
+echo before >&"$input"
+while [ ! -s "$work/writer.out" ]; do :; done
 first=${pid_of[bus]}
 kill -KILL "$first"
 ended bus
 ok "SIGKILL leaves something behind" [ -n "$(left)" ]
+echo after >&"$input"
+ended survivor
+is "messages go on without a coordinator" "$(<"$work/survivor.out")" $'before\nafter'
+kill -TERM "${pid_of[writer]}"
+ended writer
+exec {input}<&-
 shmbus stat --json >"$work/stat"
 is "stat without a coordinator: status" $? 0
 is "stat without a coordinator: queues are unknown" \
     "$(json 'd["queues"], "handles" in d, d["queue_len"]' "$work/stat")" "('unknown', False, 10)"
+start waiting shmbus --wait 15 sub a -C 1
 start_bus
 is "its successor takes over" "$(stat_json 'd["connections"]')" 0
 ok "and is another process" [ "${pid_of[bus]}" != "$first" ]
-start_sub reader a -C 1
+said waiting
+is "a client that waited for it attaches" "$line" subscribed
 run_is "the bus works again: pub" 0 "" "" shmbus pub a hello
-ended reader
-is "the bus works again: sub" "$(<"$work/reader.out")" hello
+ended waiting
+is "the bus works again: sub" "$(<"$work/waiting.out")" hello
 stop_bus
 is "its end: status" "$status" 0
 is "its end: nothing is left" "$(left)" ""

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctest: no-tsan */
-/* The life of a bus: options, names, attaching, the end. Not under TSan, which does not let the
- * forked child of a process with threads start one. */
+/* The life of a bus: options, names, attaching, the end. */
 #include "coord_peer.h"
 
 #include <fcntl.h>
