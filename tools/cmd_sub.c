@@ -198,8 +198,8 @@ static int subscribe_and_follow(struct sub *sub)
         return fail_usage(sub->tool, sub->subject, "%s", shmbus_errmsg());
     if (rc < 0)
         return fail_errmsg(sub->tool, sub->subject);
-    fputs("subscribed\n", stderr);
     sub->deadline_ns = clock_now() + (sub->timeout_ns > 0 ? sub->timeout_ns : 0);
+    fputs("subscribed\n", stderr);
     end = follow(sub);
     shmbus_sub_free(sub->handle);
     return end;
