@@ -31,7 +31,7 @@ enum bench_system {
     SYSTEM_COUNT
 };
 
-/** Figures of one result; NAN: has none. */
+/** Figures of one result; NAN: has none. The last two are for people, who ask why. */
 enum bench_figure {
     FIGURE_MSGS_PER_S,
     FIGURE_NS_PER_PUBLISH,
@@ -39,6 +39,8 @@ enum bench_figure {
     FIGURE_P99_NS,
     FIGURE_P999_NS,
     FIGURE_LOST,
+    FIGURE_REFUSALS,    /**< a thousand messages; how often the queue was full */
+    FIGURE_PER_RECEIVE, /**< messages that a receive returned */
     FIGURE_COUNT
 };
 
@@ -82,8 +84,9 @@ int floor_run(const struct bench_options *options, enum bench_system system,
 
 /**
  * Measures on the bus, with a floor right before and right after it, and appends the mean of the
- * two behind what the bus gave: where virtual processors wander between cores, a bounce is not the
- * same a second later. Returns 0 or -1.
+ * two behind what the bus gave. Where virtual processors wander, two cores are near at one time
+ * and far at another: a run before and after which the floor differs is thrown away, whatever the
+ * bus gave in it, and measured again, a few times at most. Returns 0 or -1.
  */
 int floor_around(const struct bench_options *options, enum bench_system system,
                  struct bench_results *results, bench_run_fn *bus);

@@ -63,14 +63,16 @@ struct page_params {
 /** One worker: what it is, and what came out. */
 struct page_slot {
     uint32_t role;
-    uint32_t nth;    /**< among those of its role */
-    int32_t cpu;     /**< to be pinned to; -1: to none */
-    int32_t pid;     /**< written by the worker itself */
-    uint64_t sent;   /**< messages sent, or copies made */
-    uint64_t got;    /**< messages received, duplicates not counted */
-    uint64_t lost;   /**< gaps in the sequence of what was received */
-    uint64_t end_ns; /**< when the last was received, or the worker stopped sending */
-    uint64_t clean;  /**< publishes in batches that nothing refused */
+    uint32_t nth;      /**< among those of its role */
+    int32_t cpu;       /**< to be pinned to; -1: to none */
+    int32_t pid;       /**< written by the worker itself */
+    uint64_t sent;     /**< messages sent, or copies made */
+    uint64_t got;      /**< messages received, duplicates not counted */
+    uint64_t lost;     /**< gaps in the sequence of what was received */
+    uint64_t end_ns;   /**< when the last was received, or the worker stopped sending */
+    uint64_t refusals; /**< publishes that a full queue refused */
+    uint64_t receives; /**< receives that returned something */
+    uint64_t clean;    /**< publishes in batches that nothing refused */
     uint64_t clean_ns;
     uint64_t rounds;
     double p50_ns;

@@ -129,8 +129,10 @@ static void print_row(const struct bench_scenario *scenario, const struct summar
     printf("  %-13s %-5s", system_names[summary->result->system],
            summary->result->sleeping ? "sleep" : "busy");
     if (rate)
-        printf(" %10s %10s", cell(text[0], 32, figure[FIGURE_MSGS_PER_S].median, 1e6, 2),
-               cell(text[1], 32, figure[FIGURE_NS_PER_PUBLISH].median, 1, 1));
+        printf(" %10s %10s %9s %9s", cell(text[0], 32, figure[FIGURE_MSGS_PER_S].median, 1e6, 2),
+               cell(text[1], 32, figure[FIGURE_NS_PER_PUBLISH].median, 1, 1),
+               cell(text[6], 32, figure[FIGURE_REFUSALS].median, 1, 1),
+               cell(text[7], 32, figure[FIGURE_PER_RECEIVE].median, 1, 1));
     else
         printf(" %10s %10s %10s", cell(text[0], 32, figure[FIGURE_P50_NS].median, 1, 0),
                cell(text[1], 32, figure[FIGURE_P99_NS].median, 1, 0),
@@ -157,7 +159,8 @@ static void print_head(const struct bench_options *options, const struct bench_s
                params->batch);
     printf("\n  %-13s %-5s", "system", "mode");
     if (rate)
-        printf(" %10s %10s %9s", "million/s", "ns/publish", "a bounce");
+        printf(" %10s %10s %9s %9s %9s", "million/s", "ns/publish", "refused", "a receive",
+               "a bounce");
     else
         printf(" %10s %10s %10s %9s", "p50 ns", "p99 ns", "p99.9 ns", "bounces");
     printf(" %9s %7s", "/ shmbus", "lost");
@@ -203,5 +206,6 @@ void report_machine(const struct bench_options *options)
     printf("%d cores to use, ", options->cpus.count);
     if (uname(&name) == 0)
         printf("%s %s %s", name.sysname, name.release, name.machine);
-    printf("\nbounce: a round trip (p50) of floor-atomic, measured before and after\n");
+    printf("\nbounce: a round trip (p50) of floor-atomic, measured before and after\n"
+           "refused: publishes that a full queue refused, by a thousand messages\n");
 }

@@ -75,6 +75,7 @@ static int send_one(struct sender *sender)
                 worker_fail(sender->worker, "could not publish anything: %s", shmbus_errmsg());
             return -1;
         }
+        sender->worker->self->refusals++;
         let_drain(sender);
     }
 }
@@ -164,6 +165,8 @@ static int take_batch(struct taker *taker, int64_t timeout_ns)
         worker_fail(taker->worker, "the subscription was closed: %s", shmbus_sub_why(taker->sub));
     if (result < 0)
         worker_fail(taker->worker, "cannot receive: %s", shmbus_errmsg());
+    if (result == 0)
+        taker->worker->self->receives++;
     for (size_t i = 0; result == 0 && i < count; i++)
         take_one(taker, &messages[i]);
     return 1;
@@ -219,16 +222,24 @@ static int run(struct crew *crew, const struct bench_options *options)
 static void take(struct bench_result *result, const struct page *page)
 {
     uint64_t got = 0, lost = 0, clean = 0, clean_ns = 0, end_ns = page->go_ns;
+    uint64_t sent = 0, refusals = 0, receives = 0;
     for (unsigned i = 0; i < result->subs + result->pubs; i++) {
         const struct page_slot *slot = &page->slot[i];
         got += slot->got;
         lost += slot->lost;
+        sent += slot->sent;
+        refusals += slot->refusals;
+        receives += slot->receives;
         clean += slot->clean;
         clean_ns += slot->clean_ns;
         end_ns = slot->end_ns > end_ns ? slot->end_ns : end_ns;
     }
     result->figure[FIGURE_MSGS_PER_S] = (double)got / ((double)(end_ns - page->go_ns) * 1e-9);
     result->figure[FIGURE_LOST] = (double)lost;
+    if (sent > 0)
+        result->figure[FIGURE_REFUSALS] = 1000 * (double)refusals / (double)sent;
+    if (receives > 0)
+        result->figure[FIGURE_PER_RECEIVE] = (double)got / (double)receives;
     if (clean > 0)
         result->figure[FIGURE_NS_PER_PUBLISH] = (double)clean_ns / (double)clean;
 }

@@ -89,6 +89,8 @@ int worker_main(const char *index)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != page->parent)
         return 1;
+    /* It was executed as /proc/self/exe, and would be called exe. */
+    prctl(PR_SET_NAME, "shmbus-bench");
     worker.self->pid = getpid();
     pin(&worker);
     roles[worker.self->role](&worker);

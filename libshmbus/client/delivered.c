@@ -69,6 +69,9 @@ struct sb_delivered *sb_delivered_new(const struct shmbus_conn *conn,
         free(memory);
         return NULL;
     }
+    /* Copied before the caller compares generations; pairs with the coordinator's release fence
+     * behind the generation of a record that is to be used again. */
+    sb_fence_acquire();
     return &memory->delivered;
 }
 

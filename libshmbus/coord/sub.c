@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "coord/pattern.h"
@@ -74,7 +73,10 @@ static int sb_coord_sub_slot(struct sb_coord *c, struct sb_coord_conn *conn, uin
         conn->inbox_size = size;
         sb_store_release(&rec->inbox_size, size);
     }
-    memset(sb_coord_seat_at(conn, found), 0, sizeof(struct sb_seat));
+    /* Publishers may still be looking at the seat that was here before: single stores. */
+    uint64_t *words = (uint64_t *)(void *)sb_coord_seat_at(conn, found);
+    for (size_t i = 0; i < sizeof(struct sb_seat) / sizeof(*words); i++)
+        sb_store_relaxed(&words[i], 0);
     sb_bitset_add(&conn->slots, found);
     *slot = found;
     return 0;

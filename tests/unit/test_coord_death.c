@@ -417,6 +417,66 @@ static void test_limits_are_named(void **state)
     bus_stop(&bus);
 }
 
+/* Routes for text/0, text/1, … until the arena is full. */
+static uint32_t fill(struct peer *p, const char *text, struct sb_route_reply *routes, uint32_t max)
+{
+    char topic[200];
+    uint32_t n = 0;
+    do
+        snprintf(topic, sizeof(topic), "%s/%u", text, n);
+    while (n < max && peer_route(p, topic, &routes[n]) == 0 && ++n);
+    assert_true(n < max);
+    return n;
+}
+
+static bool ring_is_free(void *arg)
+{
+    const struct scene *s = arg;
+    (void)peer_stats((struct peer *)&s->p);
+    return sb_load_acquire(&peer_ring_rec(&s->p, s->seat.ring)->gen) == s->seat.ring_gen + 1;
+}
+
+/* Leaving cannot fail: where the smaller sets find no memory, it is completed when there is some.
+ */
+static void test_leaving_works_in_a_full_arena(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct sb_subscribe_reply keep;
+    struct sb_route_reply *routes = calloc(60000, sizeof(*routes));
+    bus_prepare(&s.bus, "fullarena");
+    s.bus.options.arena_limit = 1 << 20;
+    bus_start(&s.bus);
+    peer_attach(&s.p, &s.bus);
+    assert_int_equal(peer_subscribe(&s.p, "#", 4, SB_REJECT_NEWEST, &keep), 0);
+    assert_int_equal(peer_subscribe(&s.p, "a/#", 4, SB_REJECT_NEWEST, &s.seat), 0);
+    char text[160];
+    memset(text, 0, sizeof(text));
+    memset(text, 'x', 150);
+    memcpy(text, "a/", 2);
+    uint32_t n = fill(&s.p, text, routes, 20000);
+    n += fill(&s.p, "a/y", routes + n, 20000);
+    n += fill(&s.p, "a", routes + n, 20000);
+    assert_int_equal(peer_seat(&s.p, SB_CONTROL_UNSUBSCRIBE, &s.seat), 0);
+    assert_int_equal(peer_seat_rec(&s.p, s.seat.seat)->reason, SB_REASON_UNSUBSCRIBED);
+    assert_int_equal(peer_seat(&s.p, SB_CONTROL_LEAVE, &s.seat), 0);
+    assert_int_equal(peer_stats(&s.p).subscriptions, 1);
+    for (uint32_t i = 0; i < n; i += 2) {
+        struct sb_unroute_request request = {.count = 1};
+        uint32_t pair[2] = {routes[i].route, routes[i].gen};
+        assert_int_equal(
+            peer_request(&s.p, SB_CONTROL_UNROUTE, &request, sizeof(request), pair, sizeof(pair)),
+            0);
+    }
+    (void)test_until(ring_is_free, &s, 5000);
+    for (uint32_t i = 1; i < n; i += 2) {
+        assert_true(peer_route_lists(&s.p, routes[i].route, keep.ring));
+        assert_false(peer_route_lists(&s.p, routes[i].route, s.seat.ring));
+    }
+    free(routes);
+    scene_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_stopping_hands_out_heaps),
         cmocka_unit_test(test_who_does_not_read_is_hung_up_on),
         cmocka_unit_test(test_limits_are_named),
+        cmocka_unit_test(test_leaving_works_in_a_full_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

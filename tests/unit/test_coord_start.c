@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of a bus: options, names, attaching, the end. */
+/* ctest: no-tsan */
+/* The life of a bus: options, names, attaching, the end. Not under TSan, which does not let the
+ * forked child of a process with threads start one. */
 #include "coord_peer.h"
 
 #include <fcntl.h>
