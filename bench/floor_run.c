@@ -87,7 +87,7 @@ int floor_run(const struct bench_options *options, enum bench_system system,
 }
 
 /* A floor that changes more than that from before to after a run is that of another machine. */
-#define SAME_MACHINE 1.25
+#define SAME_MACHINE 1.5
 
 /* Runs of the bus whose floor changed are thrown away, but for the last. */
 #define TRIES 4
@@ -105,18 +105,21 @@ static int same_machine(const struct bench_results *floor, int last)
     return 0;
 }
 
+/* Long enough for some round trips also where others want the cores. */
+#define SECONDS_MIN 0.2
+
 int floor_around(const struct bench_options *options, enum bench_system system,
                  struct bench_results *results, bench_run_fn *bus)
 {
     struct bench_results floor;
+    double seconds = options->seconds > 4 * SECONDS_MIN ? options->seconds / 4 : SECONDS_MIN;
     unsigned count = results->count;
     int tries = 0;
     do {
         floor.count = 0;
         results->count = count;
-        if (measure(options, system, options->seconds / 4, &floor) != 0 ||
-            bus(options, results) != 0 ||
-            measure(options, system, options->seconds / 4, &floor) != 0)
+        if (measure(options, system, seconds, &floor) != 0 || bus(options, results) != 0 ||
+            measure(options, system, seconds, &floor) != 0)
             return -1;
         tries++;
     } while (!same_machine(&floor, tries == TRIES) && tries < TRIES);

@@ -10,7 +10,7 @@
  * the coordinator. Busy ones go once round a queue of the default length. */
 #define WARMUP_BUSY 5000
 #define WARMUP_SLEEPING 100
-#define WARMUP_NS 20000000
+#define WARMUP_NS 10000000
 
 /* From asleep to idle: the kernel's way through the scheduler, with room. */
 #define SETTLE_NS 20000
