@@ -3,7 +3,7 @@
 # ctest: timeout=120
 #
 # shmbus pub, sub and stat: the exact lines and exit statuses that scripts rely on.
-# shellcheck disable=SC2154 # status, out, err and line are set by what is sourced
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib_programs.sh"
 
 usage_errors() {
@@ -97,6 +97,18 @@ ended whole
 ok "-s and -f: all bytes of a payload" cmp "$work/whole.out" "$work/wanted"
 run_is "-f of a file that is not there" 1 "" \
     "shmbus: pub a: $work/none: No such file or directory" shmbus pub a -f "$work/none"
+
+start_sub large a -C 1
+head -c 30000000 /dev/zero | shmbus pub a -s
+ended large
+is "30 MB in one message" "$(wc -c <"$work/large.out")" 30000001
+head -c 70000000 /dev/zero >"$work/huge"
+start_sub large a
+run shmbus pub a -f "$work/huge"
+is "more than a connection's limit: status" "$status" 1
+like "more than a connection's limit: the line" "$err" "shmbus: pub a: .*70000000.*"
+kill -TERM "${pid_of[large]}"
+ended large
 
 start_sub counted a -C 3
 run shmbus pub a x --count 3 --json
