@@ -30,8 +30,16 @@
 #define sb_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define sb_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 
-/* A counter that only this thread writes: no locked instruction, but never torn for readers. */
-#define sb_bump_relaxed(p, v) sb_store_relaxed((p), sb_load_relaxed(p) + (v))
+/* Adds to a counter that only this thread writes: no locked instruction, but never torn. */
+SB_INLINE void sb_bump_relaxed(uint64_t *p, uint64_t v)
+{
+#if defined(__x86_64__) && !defined(SB_TSAN)
+    /* One instruction; compilers make three of an atomic load and store. */
+    __asm__ __volatile__("addq %1, %0" : "+m"(*p) : "er"(v) : "cc");
+#else
+    sb_store_relaxed(p, sb_load_relaxed(p) + v);
+#endif
+}
 
 /* Compare-and-swap of a naturally aligned integer: release on success, acquire on failure too. */
 #define sb_cas_acq_rel(p, expected, desired)                                                       \

@@ -105,7 +105,9 @@ SB_INLINE struct sb_region sb_conn_arena(const struct shmbus_conn *conn)
 int sb_request(struct shmbus_conn *conn, void *request, size_t size, void *reply, size_t reply_cap);
 
 /* A seat's place in memory, as its reader sees it; fields that change are the reader's own. */
-struct sb_source_table; /* client/source.h: heaps this reader receives from, with verdicts */
+/* client/source.h: heaps this reader receives from, with verdicts. */
+struct sb_source;
+struct sb_source_table;
 
 struct shmbus_sub {
     uint32_t magic;
@@ -128,14 +130,17 @@ struct shmbus_sub {
     uint64_t dropped_seen; /* atomic: the most that was ever reported */
 
     /* The receiving thread's. */
-    uint64_t lost;                   /* pushed out or gone since the last message returned */
-    uint64_t rejected_seen;          /* the ring's count at the last message returned */
-    uint32_t hold_gen[SB_HELD_MAX];  /* atomic: grows when hold i is given back */
-    uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages still unreleased under hold i */
+    const struct sb_slot *slot;      /* at the cursor */
+    const struct sb_slot *slot_end;  /* behind the last */
+    uint64_t slot_seq;               /* which seq the slot has when the next message is there */
+    uint64_t *hold_first;            /* of the seat */
+    uint64_t lost_told;              /* see sb_recv_lost() */
+    uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages unreleased under hold i of a batch */
     uint32_t pause_ns;               /* how long to leave the ring alone when it is empty */
     uint32_t spin_ns;                /* how long to look before sleeping */
     uint32_t orphaned;               /* atomic: holds left when its user freed it */
     struct sb_source_table *sources;
+    struct sb_source *near; /* of the message accepted last */
 
     /* The control side. */
     struct shmbus_sub *next; /* (list) in conn->subs or conn->leaving */

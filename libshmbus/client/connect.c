@@ -17,6 +17,7 @@
 #include "client/attach.h"
 #include "client/locate.h"
 #include "client/options.h"
+#include "client/publishing.h"
 #include "client/request.h"
 #include "client/subscription.h"
 
@@ -213,6 +214,7 @@ int shmbus_disconnect(struct shmbus_conn *conn)
         return 0;
     if (conn->observer)
         return 0; /* it has nothing that could be ended */
+    sb_publishing_disconnect(conn->publishing);
     struct sb_control_head request = {.type = SB_CONTROL_DISCONNECT}, reply;
     if (sb_request(conn, &request, sizeof(request), &reply, sizeof(reply)))
         sb_sub_close_all(conn, SB_REASON_DISCONNECTED); /* nobody else is there to do it */

@@ -292,16 +292,14 @@ void sb_outlets_unref(void *ctx, struct sb_target_set *set)
 
 static void sb_set_add_bell(struct sb_target_set *set, const struct sb_target *t)
 {
-    for (uint32_t i = 0; i < set->bell_count; i++) {
-        if (set->bell[i].bell != t->bell)
+    for (struct sb_target_bell *b = set->bell; b < set->bell_end; b++) {
+        if (b->bell != t->bell)
             continue;
-        if (set->bell[i].wakes < t->wakes)
-            set->bell[i].wakes = t->wakes;
+        if (b->wakes < t->wakes)
+            b->wakes = t->wakes;
         return;
     }
-    set->bell[set->bell_count].bell = t->bell;
-    set->bell[set->bell_count].wakes = t->wakes;
-    set->bell_count++;
+    *set->bell_end++ = (struct sb_target_bell){t->bell, t->wakes};
 }
 
 static struct sb_target_set *sb_set_new(uint32_t count)
@@ -314,7 +312,7 @@ static struct sb_target_set *sb_set_new(uint32_t count)
         sb_fail(SHMBUS_E_NOMEM, "no memory for the rings of a topic");
         return NULL;
     }
-    *set = (struct sb_target_set){.refs = 1, .bell = bell};
+    *set = (struct sb_target_set){.refs = 1, .bell = bell, .bell_end = bell};
     return set;
 }
 

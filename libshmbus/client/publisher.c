@@ -11,29 +11,31 @@
 #include "base/err.h"
 #include "client/publishing.h"
 
+/* Added to the magic of a publisher whose messages carry a time stamp: not for the quick path. */
+#define SB_PUBLISHER_STAMPS 1u
+
 struct shmbus_publisher {
     uint32_t magic;
-    uint16_t flags; /* SB_CHUNK_… */
+    uint16_t tags; /* of its chunks */
     struct shmbus_conn *conn;
     struct sb_route *route; /* lives as long as the connection */
 };
 
-static uint64_t sb_publish_time(uint16_t flags)
+static SB_NOINLINE uint64_t sb_publish_time(uint32_t tags)
 {
-    uint32_t clock = (flags & SB_CHUNK_CLOCK) >> SB_CHUNK_CLOCK_SHIFT;
     struct timespec ts;
-    clock_gettime(clock == SHMBUS_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
+    clock_gettime(tags >> 8 == SHMBUS_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * SB_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* Pushes desc to each ring of the set, which is the open block's; returns how many took it. */
-SB_INLINE uint32_t sb_publish_push(struct sb_lane *lane, uint64_t desc)
+/* Pushes desc to each ring of the lane's set, which is the open block's; returns how many took it.
+ */
+static uint32_t sb_publish_push(struct sb_lane *lane, uint64_t desc)
 {
-    const struct sb_target_set *set = lane->set;
     uint32_t taken = 0;
-    for (uint32_t i = 0; i < set->count; i++) {
+    for (uint32_t i = 0; i < lane->set->count; i++) {
         uint64_t pos;
-        if (sb_unlikely(sb_target_push(set->target[i], desc, &pos) != SB_PUSH_DONE))
+        if (sb_target_push(lane->set->target[i], desc, &pos) != SB_PUSH_DONE)
             continue;
         lane->open->span[i].end = pos + 1;
         taken++;
@@ -42,13 +44,13 @@ SB_INLINE uint32_t sb_publish_push(struct sb_lane *lane, uint64_t desc)
 }
 
 /* All rings first, then all bells, each once. */
-SB_INLINE void sb_publish_ring_bells(const struct sb_target_set *set)
+static void sb_publish_ring_bells(const struct sb_target_set *set)
 {
-    /* The last push ended with a read-modify-write of a tail. Pushed before looking for sleepers;
-     * pairs with the waiter's fence between announcement and second look. */
-    sb_fence_full_after_rmw();
-    for (uint32_t i = 0; i < set->bell_count; i++)
-        sb_bell_ring(set->bell[i].bell, set->bell[i].wakes);
+    /* Pushed before looking for sleepers; pairs with the waiter's fence between announcement and
+     * second look. */
+    sb_fence_full();
+    for (const struct sb_target_bell *bell = set->bell; bell < set->bell_end; bell++)
+        sb_bell_ring(bell->bell, bell->wakes);
 }
 
 static SB_COLD int sb_publish_too_large(struct sb_publishing *p, size_t size)
@@ -59,53 +61,142 @@ static SB_COLD int sb_publish_too_large(struct sb_publishing *p, size_t size)
                    (unsigned long long)p->heap.limit);
 }
 
-/* With the lock held and the arguments found good. */
-SB_INLINE int sb_publish_locked(struct sb_publishing *p, struct sb_route *route, uint16_t flags,
-                                const void *payload, size_t size, struct shmbus_delivery *delivery)
+/* Bytes of a chunk for a payload; less than size where that is beyond all bounds. */
+SB_INLINE uint64_t sb_chunk_bytes(size_t size)
 {
-    struct sb_lane *lane = &route->lane;
-    int ret;
-    /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
-    if (sb_unlikely(route->epoch != sb_load_acquire(&p->conn->header->epoch))) {
-        ret = sb_route_sync(p, route);
-        if (ret)
-            return ret;
-    }
-    uint32_t matched = lane->set->count, taken = 0;
-    if (matched) {
-        if (sb_unlikely(size > p->payload_max))
-            return sb_publish_too_large(p, size);
-        uint32_t need = (uint32_t)sb_align_up(sizeof(struct sb_chunk) + size, SB_CHUNK_UNIT);
-        if (sb_unlikely(need > lane->size - lane->used)) {
-            ret = sb_lane_open(&p->heap, lane, need);
-            if (ret)
-                return ret;
-        }
-        uint64_t desc;
-        struct sb_chunk *chunk = sb_lane_take(&p->heap, lane, need, &desc);
-        *chunk = (struct sb_chunk){
-            .route = route->id, .flags = flags, .size = (uint32_t)size, .seq = p->seq + 1};
-        if (sb_unlikely(flags & SB_CHUNK_CLOCK))
-            chunk->time = sb_publish_time(flags);
-        if (sb_likely(size))
-            memcpy(chunk + 1, payload, size);
-        taken = sb_publish_push(lane, desc);
-        if (sb_unlikely(taken != matched))
-            p->refused += matched - taken;
-        if (sb_likely(taken))
-            sb_publish_ring_bells(lane->set);
-        else
-            sb_lane_untake(lane, need);
-    }
-    p->seq++;
-    p->published++;
+    return sb_align_up(sizeof(struct sb_chunk) + size, SB_CHUNK_UNIT);
+}
+
+/* The header of a chunk. */
+SB_INLINE void sb_publish_head(struct sb_chunk *chunk, uint32_t route, uint32_t tags, size_t size,
+                               uint64_t seq)
+{
+    chunk->route = route;
+    chunk->origin = 0;
+    chunk->tags = (uint16_t)tags;
+    chunk->extra = 0;
+    chunk->size = (uint32_t)size;
+    chunk->seq = seq;
+    chunk->time = 0;
+}
+
+/* What became of a publish that somebody asks about or a ring refused. */
+static SB_NOINLINE void sb_publish_report(struct sb_publishing *p, uint32_t matched, uint32_t taken,
+                                          struct shmbus_delivery *delivery)
+{
+    p->refused += matched - taken;
     if (delivery)
         *delivery =
             (struct shmbus_delivery){.matched = matched, .refused = matched - taken, .seq = p->seq};
+}
+
+/* Copies a payload; most are small. */
+SB_INLINE void sb_publish_copy(void *to, const void *from, size_t size)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (sb_likely(size - 32 <= 32)) { /* 32 to 64 bytes, in four moves that may overlap */
+        memcpy(t, f, 16);
+        memcpy(t + 16, f + 16, 16);
+        memcpy(t + size - 32, f + size - 32, 16);
+        memcpy(t + size - 16, f + size - 16, 16);
+    } else if (size) {
+        memcpy(t, f, size);
+    }
+}
+
+/* What a publish has to do before the fast part, when something has changed or the open block is
+ * full. */
+static SB_NOINLINE int sb_publish_ready(struct sb_publishing *p, struct sb_route *route,
+                                        size_t size)
+{
+    int ret = 0;
+    /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
+    if (route->epoch != sb_load_acquire(p->epoch))
+        ret = sb_route_sync(p, route);
+    struct sb_lane *lane = &route->lane;
+    if (ret || lane->set->count == 0)
+        return ret;
+    if (size > p->payload_max)
+        return sb_publish_too_large(p, size);
+    uint32_t need = (uint32_t)sb_chunk_bytes(size);
+    return need > lane->size - lane->used ? sb_lane_open(&p->heap, lane, need) : 0;
+}
+
+/* Publishes, with the lock held and the arguments found good. */
+static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_route *route,
+                                         uint32_t tags, const void *payload, size_t size,
+                                         struct shmbus_delivery *delivery)
+{
+    struct sb_lane *lane = &route->lane;
+    uint64_t need = sb_chunk_bytes(size);
+    /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
+    if (route->epoch != sb_load_acquire(p->epoch) || need < size ||
+        need > lane->size - lane->used) {
+        int ret = sb_publish_ready(p, route, size);
+        if (ret) {
+            p->failed++;
+            return ret;
+        }
+    }
+    uint32_t matched = lane->set->count, taken = 0;
+    if (matched) {
+        struct sb_chunk *chunk = sb_lane_next(lane);
+        sb_block_mark(lane->block, lane->used / SB_CHUNK_UNIT);
+        sb_publish_head(chunk, route->id, tags, size, p->seq + 1);
+        if (tags > UINT8_MAX)
+            chunk->time = sb_publish_time(tags);
+        sb_publish_copy(chunk + 1, payload, size);
+        taken = sb_publish_push(lane, sb_lane_next_desc(lane));
+        if (taken) {
+            lane->used += (uint32_t)need;
+            sb_publish_ring_bells(lane->set);
+        }
+    }
+    p->seq++;
+    if (delivery || taken != matched)
+        sb_publish_report(p, matched, taken, delivery);
     return 0;
 }
 
-static int sb_publish_flags(const struct shmbus_publish_options *options, uint16_t *flags)
+/*
+ * The common case in a straight line, with the lock held: the route is up to date and leads to one
+ * ring, which takes the message in the middle of a lap; the open block has room; there is no time
+ * stamp. False, having changed nothing, for everything else, which sb_publish_locked() does. Same
+ * steps, same order (shm/ring.h for the push).
+ */
+SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_publisher *publisher,
+                                const void *payload, size_t size)
+{
+    struct sb_route *route = publisher->route;
+    struct sb_lane *lane = &route->lane;
+    /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
+    if (sb_unlikely(sb_load_acquire(p->epoch) != route->epoch))
+        return false;
+    struct sb_target *target = lane->only;
+    uint32_t used = lane->used;
+    if (sb_unlikely(!target || size >= SB_BLOCK_MAX || sb_chunk_bytes(size) > lane->size - used))
+        return false;
+    uint64_t unit = used / SB_CHUNK_UNIT, desc = lane->desc + unit;
+    sb_block_mark(lane->block, unit);
+    struct sb_chunk *chunk = (struct sb_chunk *)(void *)(lane->block + used);
+    sb_publish_head(chunk, route->id, publisher->tags, size, p->seq + 1);
+    sb_publish_copy(chunk + 1, payload, size);
+    uint64_t end = sb_ring_push_inside(&target->ring, desc, target->limit);
+    if (sb_unlikely(end == 0))
+        return false;
+    lane->open->span[0].end = end;
+    lane->used += (uint32_t)sb_chunk_bytes(size);
+    p->seq++;
+    /* The push ended with a read-modify-write of the tail. Pushed before looking for sleepers;
+     * pairs with the waiter's fence between announcement and second look. */
+    sb_fence_full_after_rmw();
+    sb_bell_ring(target->bell, target->wakes);
+    return true;
+}
+
+/* The tags of chunks that are published with these options (not NULL), or a failure. */
+static SB_NOINLINE int sb_publish_tags(const struct shmbus_publish_options *options)
 {
     if (options->size < sizeof(*options))
         return sb_fail(SHMBUS_E_INVALID,
@@ -118,8 +209,7 @@ static int sb_publish_flags(const struct shmbus_publish_options *options, uint16
         return sb_fail(SHMBUS_E_INVALID,
                        "clock %u: SHMBUS_CLOCK_NONE to SHMBUS_CLOCK_MONOTONIC are known",
                        options->clock);
-    *flags = (uint16_t)(options->encoding | options->clock << SB_CHUNK_CLOCK_SHIFT);
-    return 0;
+    return (int)(options->encoding | options->clock << 8);
 }
 
 static SB_COLD int sb_publish_no_payload(size_t size)
@@ -127,59 +217,63 @@ static SB_COLD int sb_publish_no_payload(size_t size)
     return sb_fail(SHMBUS_E_INVALID, "payload NULL: only one of 0 bytes may be, not of %zu", size);
 }
 
-static SB_COLD int sb_publisher_bad(const struct shmbus_publisher *publisher)
+/* Publishes by a publisher, whatever the arguments and whatever it takes. */
+static SB_NOINLINE int sb_publisher_any(struct shmbus_publisher *publisher, const void *payload,
+                                        size_t size, const struct shmbus_publish_options *options,
+                                        struct shmbus_delivery *delivery)
 {
-    if (!publisher || publisher->magic != SB_MAGIC_PUBLISHER)
+    if (!publisher || (publisher->magic & ~SB_PUBLISHER_STAMPS) != SB_MAGIC_PUBLISHER)
         return sb_fail(SHMBUS_E_INVALID, "this is no publisher: shmbus_prepare() makes one");
-    return sb_conn_check(publisher->conn);
+    struct shmbus_conn *conn = publisher->conn;
+    int ret = sb_conn_check(conn);
+    if (ret)
+        return ret;
+    int tags = options ? sb_publish_tags(options) : publisher->tags;
+    if (tags < 0)
+        return tags;
+    if (!payload && size)
+        return sb_publish_no_payload(size);
+    sb_lock_acquire(&conn->lock);
+    ret = sb_publish_locked(conn->publishing, publisher->route, (uint32_t)tags, payload, size,
+                            delivery);
+    sb_lock_release(&conn->lock);
+    return ret;
 }
 
 int shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *payload, size_t size,
                              const struct shmbus_publish_options *options,
                              struct shmbus_delivery *delivery)
 {
-    if (sb_unlikely(!publisher || publisher->magic != SB_MAGIC_PUBLISHER))
-        return sb_publisher_bad(publisher);
+    if (sb_unlikely(options || delivery || !publisher || publisher->magic != SB_MAGIC_PUBLISHER))
+        return sb_publisher_any(publisher, payload, size, options, delivery);
     struct shmbus_conn *conn = publisher->conn;
-    if (sb_unlikely(sb_conn_forked(conn) || sb_load_relaxed(&conn->disconnected)))
-        return sb_publisher_bad(publisher);
-    uint16_t flags = publisher->flags;
-    if (sb_unlikely(options != NULL)) {
-        int ret = sb_publish_flags(options, &flags);
-        if (ret)
-            return ret;
-    }
-    if (sb_unlikely(!payload && size))
-        return sb_publish_no_payload(size);
-    struct sb_publishing *p = conn->publishing;
+    if (sb_unlikely(sb_conn_forked(conn) || (!payload && size)))
+        return sb_publisher_any(publisher, payload, size, options, delivery);
     sb_lock_acquire(&conn->lock);
-    int ret = sb_publish_locked(p, publisher->route, flags, payload, size, delivery);
-    if (sb_unlikely(ret))
-        p->failed++;
+    bool done = sb_publish_quick(conn->publishing, publisher, payload, size);
     sb_lock_release(&conn->lock);
-    return ret;
+    return sb_likely(done) ? 0 : sb_publisher_any(publisher, payload, size, options, delivery);
 }
 
+/* The tags for the options of a connection that may publish, or a failure. */
 static int sb_publish_check(const struct shmbus_conn *conn,
-                            const struct shmbus_publish_options *options, uint16_t *flags)
+                            const struct shmbus_publish_options *options)
 {
     int ret = sb_conn_check(conn);
     if (ret)
         return ret;
     if (conn->observer)
         return sb_fail(SHMBUS_E_DENIED, "an observer connection cannot publish");
-    *flags = 0;
-    return options ? sb_publish_flags(options, flags) : 0;
+    return options ? sb_publish_tags(options) : 0;
 }
 
 int shmbus_publish(struct shmbus_conn *conn, struct shmbus_topic topic, const void *payload,
                    size_t size, const struct shmbus_publish_options *options,
                    struct shmbus_delivery *delivery)
 {
-    uint16_t flags;
-    int ret = sb_publish_check(conn, options, &flags);
-    if (ret)
-        return ret;
+    int tags = sb_publish_check(conn, options), ret;
+    if (tags < 0)
+        return tags;
     if (!payload && size)
         return sb_publish_no_payload(size);
     uint8_t encoded[SB_TOPIC_MAX];
@@ -193,8 +287,8 @@ int shmbus_publish(struct shmbus_conn *conn, struct shmbus_topic topic, const vo
     sb_lock_acquire(&conn->lock);
     ret = sb_route_get(p, encoded, len, &route);
     if (ret == 0)
-        ret = sb_publish_locked(p, route, flags, payload, size, delivery);
-    if (ret)
+        ret = sb_publish_locked(p, route, (uint32_t)tags, payload, size, delivery);
+    else
         p->failed++;
     sb_lock_release(&conn->lock);
     return ret;
@@ -204,10 +298,9 @@ int shmbus_prepare(struct shmbus_conn *conn, struct shmbus_topic topic,
                    const struct shmbus_publish_options *options,
                    struct shmbus_publisher **publisher)
 {
-    uint16_t flags;
-    int ret = sb_publish_check(conn, options, &flags);
-    if (ret)
-        return ret;
+    int tags = sb_publish_check(conn, options), ret;
+    if (tags < 0)
+        return tags;
     uint8_t encoded[SB_TOPIC_MAX];
     size_t len;
     ret =
@@ -217,7 +310,10 @@ int shmbus_prepare(struct shmbus_conn *conn, struct shmbus_topic topic,
     struct shmbus_publisher *made = malloc(sizeof(*made));
     if (!made)
         return sb_fail(SHMBUS_E_NOMEM, "no memory for a publisher");
-    *made = (struct shmbus_publisher){.magic = SB_MAGIC_PUBLISHER, .flags = flags, .conn = conn};
+    *made = (struct shmbus_publisher){.magic = SB_MAGIC_PUBLISHER |
+                                               (tags > UINT8_MAX ? SB_PUBLISHER_STAMPS : 0),
+                                      .tags = (uint16_t)tags,
+                                      .conn = conn};
     sb_lock_acquire(&conn->lock);
     ret = sb_route_get(conn->publishing, encoded, len, &made->route);
     if (ret == 0)

@@ -27,6 +27,7 @@ int sb_publishing_new(struct shmbus_conn *conn, struct sb_publishing **publishin
     if (!p)
         return sb_fail(SHMBUS_E_NOMEM, "no memory for the publishing side of a connection");
     p->conn = conn;
+    p->epoch = &conn->header->epoch;
     int ret = sb_heap_init(&p->heap, conn->heap, sb_load_acquire(&conn->rec->heap_size),
                            conn->heap_limit, conn->index, conn->gen);
     if (ret) {
@@ -37,6 +38,7 @@ int sb_publishing_new(struct shmbus_conn *conn, struct sb_publishing **publishin
     p->heap.refresh = sb_outlets_refresh;
     p->heap.unref = sb_outlets_unref;
     p->heap.ctx = p;
+    p->heap.clock = &p->seq;
     uint64_t most = sb_heap_chunk_max(conn->heap_limit) - sizeof(struct sb_chunk);
     p->payload_max = most < UINT32_MAX / 2 ? most : UINT32_MAX / 2;
     *publishing = p;
@@ -58,4 +60,13 @@ void sb_publishing_free(struct sb_publishing *p)
     free(p->routes);
     sb_heap_deinit(&p->heap);
     free(p);
+}
+
+void sb_publishing_disconnect(struct sb_publishing *p)
+{
+    if (!p)
+        return;
+    sb_lock_acquire(&p->conn->lock);
+    p->epoch = &p->no_epoch;
+    sb_lock_release(&p->conn->lock);
 }

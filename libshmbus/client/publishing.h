@@ -42,9 +42,11 @@ struct sb_outlet {
 struct sb_publishing {
     struct shmbus_conn *conn;
     struct sb_heap heap;
-    uint64_t seq; /* of the last publish */
+    const uint64_t *epoch; /* the routing epoch, in the arena; a 0 once disconnected */
+    uint64_t no_epoch;     /* that 0, which no route has */
+    uint64_t seq;          /* of the last publish: how many there were */
     uint64_t payload_max;
-    uint64_t published, failed, refused;
+    uint64_t failed, refused;
     struct sb_route **routes; /* hash buckets, a power of two */
     uint32_t route_buckets;
     uint32_t route_count;
@@ -54,6 +56,9 @@ struct sb_publishing {
 
 int sb_publishing_new(struct shmbus_conn *conn, struct sb_publishing **publishing);
 void sb_publishing_free(struct sb_publishing *publishing);
+
+/* From now on every publish looks whether the connection is disconnected. Takes `lock`. */
+void sb_publishing_disconnect(struct sb_publishing *publishing);
 
 /* Finds the route of an encoded topic or asks for it. 0, SHMBUS_E_DENIED, SHMBUS_E_LIMIT,
  * SHMBUS_E_COORD, … Blocks for the control timeout at most. */

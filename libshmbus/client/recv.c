@@ -32,45 +32,50 @@ static SB_COLD int sb_recv_all_held(void)
                    SHMBUS_HELD_MAX);
 }
 
-/* hold word of a message: its hold's index, and the hold's generation above. */
-SB_INLINE uint64_t sb_message_hold(const struct shmbus_sub *sub, uint32_t h)
-{
-    return (uint64_t)sub->hold_gen[h] << 8 | h;
-}
-
 /*
  * Taking what is there.
  */
 
-/* What the handle has lost since the last message it returned, as of now. */
-SB_INLINE uint64_t sb_recv_lost(struct shmbus_sub *sub)
+/*
+ * What the handle has lost since the last message it returned: lost_told is the ring's count of
+ * refusals as of then, less what was pushed out since.
+ */
+SB_INLINE uint64_t sb_recv_lost(struct shmbus_sub *sub, const struct sb_ring *ring)
 {
-    uint64_t lost = sub->lost;
-    sub->lost = 0;
-    if (sub->full == SB_REJECT_NEWEST) {
-        uint64_t rejected = sb_load_relaxed(&sub->reader.ring->rejected);
-        lost += rejected - sub->rejected_seen;
-        sub->rejected_seen = rejected;
-    }
+    /* Only reject_newest rings ever refuse. */
+    uint64_t refused = sb_load_relaxed(&ring->rejected);
+    uint64_t lost = refused - sub->lost_told;
+    if (sb_unlikely(lost))
+        sub->lost_told = refused;
     return lost;
 }
 
-SB_INLINE void sb_recv_fill(struct shmbus_sub *sub, struct shmbus_message *m,
-                            const struct sb_found *found, uint32_t h)
+SB_INLINE void sb_recv_fill(struct shmbus_sub *sub, const struct sb_ring *ring,
+                            struct shmbus_message *m, const struct sb_found *found, uint64_t hold,
+                            uint64_t *hold_at)
 {
-    *m = (struct shmbus_message){
-        .topic = &found->delivered->topic,
-        .origin = &found->delivered->origin,
-        .payload = found->payload,
-        .size = found->size,
-        .seq = found->seq,
-        .time_ns = found->time,
-        .lost_before = sb_recv_lost(sub),
-        .encoding = found->flags & SB_CHUNK_ENCODING,
-        .clock = (found->flags & SB_CHUNK_CLOCK) >> SB_CHUNK_CLOCK_SHIFT,
-        .hold = sb_message_hold(sub, h),
-        .sub = sub,
-    };
+    m->topic = &found->delivered->topic;
+    m->origin = &found->delivered->origin;
+    m->payload = (const uint8_t *)(found->chunk + 1) + found->extra;
+    m->size = found->size;
+    m->seq = found->seq;
+    m->time_ns = sb_load_relaxed(&found->chunk->time);
+    m->lost_before = sb_recv_lost(sub, ring);
+    /* encoding and clock, and the zeros behind them */
+    uint64_t tags = sb_load_relaxed(&found->chunk->tags);
+    memcpy((char *)m + offsetof(struct shmbus_message, encoding), &tags, sizeof(tags));
+    memset(m->reserved, 0, sizeof(m->reserved));
+    m->hold_at = hold_at;
+    m->hold = hold;
+    m->sub = sub;
+}
+
+/* Moves on to a position; the quick path keeps the slot there and the seq it waits for. */
+static void sb_recv_pass(struct shmbus_sub *sub, uint64_t pos, uint32_t taken, uint32_t skipped)
+{
+    sb_seat_pass(&sub->reader, pos, taken, skipped);
+    sub->slot = sb_seat_slot(&sub->reader, pos);
+    sub->slot_seq = sb_ring_lap(pos, sub->reader.bits) + 1;
 }
 
 /* The positions of a batch at the cursor: how many of max are there and within the seat's end. */
@@ -102,23 +107,26 @@ SB_INLINE uint32_t sb_recv_look(struct shmbus_sub *sub, uint32_t max)
         uint64_t jumped = sb_seat_jump(r);
         if (!jumped)
             return 0; /* a spoiled ring */
-        sub->lost += jumped;
+        sub->lost_told -= jumped;
+        sb_recv_pass(sub, r->cursor, 0, 0);
     }
 }
 
 /* What one pass over a batch has found. */
 struct sb_batch {
     uint32_t taken, skipped;
+    uint32_t h; /* the hold over all of it */
+    uint64_t hold;
     uint64_t pos; /* behind the last position looked at */
 };
 
 /*
- * Checks the message at batch->pos, which is under hold h, and fills the next of messages. 0 to go
- * on, SB_LOOK_LAPPED when it was overwritten meanwhile, SHMBUS_TOO_SMALL with its size in *room
- * when it has more than *room bytes, or a failure.
+ * Checks the message at batch->pos, which is under the batch's hold, and fills the next of
+ * messages. 0 to go on, SB_LOOK_LAPPED when it was overwritten meanwhile, SHMBUS_TOO_SMALL with its
+ * size in *room when it has more than *room bytes, or a failure.
  */
 SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *messages,
-                          struct sb_batch *batch, uint32_t h, size_t *room)
+                          struct sb_batch *batch, size_t *room)
 {
     struct sb_reader *r = &sub->reader;
     uint64_t desc;
@@ -135,11 +143,12 @@ SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *message
             return SHMBUS_TOO_SMALL;
         }
         found.source->last_seq = found.seq;
-        sb_recv_fill(sub, &messages[batch->taken++], &found, h);
+        sb_recv_fill(sub, r->ring, &messages[batch->taken++], &found, batch->hold,
+                     &r->seat->hold[batch->h]);
     } else if (ret == SB_SOURCE_SKIP) {
         batch->skipped++;
     } else {
-        sub->lost++;
+        sub->lost_told--;
     }
     batch->pos = sb_ring_next(batch->pos, r->capacity, r->bits);
     return 0;
@@ -150,8 +159,8 @@ SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *message
  * *count, SHMBUS_EMPTY when there is none, SHMBUS_TOO_SMALL, or a failure; all but 0 leave the
  * first message queued.
  */
-SB_INLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messages, uint32_t max,
-                           size_t *room, uint32_t *count)
+static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messages,
+                                    uint32_t max, size_t *room, uint32_t *count)
 {
     struct sb_reader *r = &sub->reader;
     uint32_t h = sb_seat_free_hold(r->seat);
@@ -162,23 +171,59 @@ SB_INLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messag
         if (n == 0)
             return SHMBUS_EMPTY;
         sb_seat_hold(r, h, n);
-        struct sb_batch batch = {.pos = r->cursor};
+        struct sb_batch batch = {.h = h, .hold = sb_hold_word(r->cursor, n), .pos = r->cursor};
         int ret = 0;
         for (uint32_t i = 0; i < n && ret == 0; i++)
-            ret = sb_recv_one(sub, messages, &batch, h, room);
+            ret = sb_recv_one(sub, messages, &batch, room);
         if (sb_likely(batch.taken)) {
-            sub->hold_left[h] = batch.taken;
-            sb_seat_pass(r, batch.pos, batch.taken, batch.skipped);
+            sb_store_relaxed(&sub->hold_left[h], batch.taken);
+            sb_recv_pass(sub, batch.pos, batch.taken, batch.skipped);
             sb_bump_relaxed(&r->seat->returned, batch.taken);
             *count = batch.taken;
             return 0;
         }
         if (batch.pos != r->cursor)
-            sb_seat_pass(r, batch.pos, 0, batch.skipped);
+            sb_recv_pass(sub, batch.pos, 0, batch.skipped);
         sb_seat_unhold(r->seat, h);
         if (ret < 0 || ret == SHMBUS_TOO_SMALL)
             return ret;
     }
+}
+
+/*
+ * The common case in a straight line: the next message is there, nothing of the subscription is
+ * unreleased, and it is of the block and route that the last one was of. False, having changed
+ * nothing, for everything else, which sb_recv_take() does. Same steps, same order.
+ */
+SB_INLINE bool sb_recv_quick(struct shmbus_sub *sub, struct shmbus_message *m)
+{
+    const struct sb_slot *slot = sub->slot;
+    uint64_t pos = sub->reader.cursor, desc;
+    if (sb_unlikely(sb_load_acquire(&slot->seq) != sub->slot_seq ||
+                    sb_load_acquire(sub->hold_first) != 0))
+        return false;
+    sb_seat_hold_first(sub->hold_first, sb_hold_word(pos, 1));
+    struct sb_found found;
+    if (sb_unlikely(sb_seat_read_slot(slot, sub->slot_seq, &desc) != SB_LOOK_READY ||
+                    pos >= sb_load_acquire(&sub->rec->end) ||
+                    !sb_source_check_near(sub->near, desc, &found))) {
+        sb_seat_unhold(sub->reader.seat, 0);
+        return false;
+    }
+    found.source->last_seq = found.seq;
+    sb_recv_fill(sub, sub->reader.ring, m, &found, sb_hold_word(pos, 1), sub->hold_first);
+    pos++;
+    if (sb_unlikely(++slot == sub->slot_end)) {
+        slot = sub->reader.ring->slot;
+        pos = sub->slot_seq++ << sub->reader.bits; /* the first position of the next lap */
+    }
+    sub->slot = slot;
+    sub->reader.cursor = pos;
+    struct sb_seat *seat = sub->reader.seat;
+    sb_bump_relaxed(&seat->taken, 1);
+    sb_store_release(&seat->cursor, pos);
+    sb_bump_relaxed(&seat->returned, 1);
+    return true;
 }
 
 /*
@@ -300,13 +345,22 @@ static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_messag
     }
 }
 
-SB_INLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message *messages, uint32_t max,
-                          size_t *room, uint32_t *count, struct sb_patience patience)
+/* Everything but the quick case. */
+static SB_NOINLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message *messages,
+                                   uint32_t max, size_t *room, uint32_t *count,
+                                   struct sb_patience patience)
 {
     int ret = sb_recv_take(sub, messages, max, room, count);
-    if (sb_likely(ret != SHMBUS_EMPTY))
-        return ret;
-    return sb_recv_wait(sub, messages, max, room, count, &patience);
+    return ret != SHMBUS_EMPTY ? ret : sb_recv_wait(sub, messages, max, room, count, &patience);
+}
+
+static SB_NOINLINE int sb_recv_single(struct shmbus_sub *sub, struct shmbus_message *message,
+                                      int64_t timeout_ns)
+{
+    size_t room = SIZE_MAX;
+    uint32_t count;
+    return sb_recv_any(sub, message, 1, &room, &count,
+                       (struct sb_patience){.timeout_ns = timeout_ns});
 }
 
 /*
@@ -326,18 +380,17 @@ static SB_COLD int sb_recv_bad(const struct shmbus_sub *sub, int64_t timeout_ns)
 
 SB_INLINE bool sb_recv_good(const struct shmbus_sub *sub, int64_t timeout_ns)
 {
-    return sb_likely(sub && sub->magic == SB_MAGIC_SUB && sb_fork_mine(sub->fork_id) &&
-                     timeout_ns >= SHMBUS_FOREVER);
+    return sb_likely(sub && sub->magic == SB_MAGIC_SUB) &&
+           sb_likely(timeout_ns >= SHMBUS_FOREVER) && sb_fork_mine(sub->fork_id);
 }
 
 int shmbus_recv(struct shmbus_sub *sub, struct shmbus_message *message, int64_t timeout_ns)
 {
     if (!sb_recv_good(sub, timeout_ns))
         return sb_recv_bad(sub, timeout_ns);
-    size_t room = SIZE_MAX;
-    uint32_t count;
-    return sb_recv_any(sub, message, 1, &room, &count,
-                       (struct sb_patience){.timeout_ns = timeout_ns});
+    if (sb_likely(sb_recv_quick(sub, message)))
+        return 0;
+    return sb_recv_single(sub, message, timeout_ns);
 }
 
 int shmbus_recv_until(struct shmbus_sub *sub, struct shmbus_message *message, int64_t deadline_ns)
@@ -399,28 +452,25 @@ int shmbus_recv_copy(struct shmbus_sub *sub, struct shmbus_message *message, voi
     return 0;
 }
 
-/* The last message under a hold has been released. */
-SB_INLINE void sb_recv_unhold(struct shmbus_sub *sub, uint32_t h)
-{
-    /* Before the hold: the receiving thread takes the new generation when it finds it free. */
-    sb_store_relaxed(&sub->hold_gen[h], sub->hold_gen[h] + 1);
-    sb_seat_unhold(sub->reader.seat, h);
-    if (sb_unlikely(sb_load_relaxed(&sub->orphaned)) && sb_sub_relaxed(&sub->orphaned, 1u) == 1)
-        sb_sub_unref(sub);
-}
-
 void shmbus_release(struct shmbus_message *message)
 {
-    if (sb_unlikely(!message || !message->sub))
+    struct shmbus_sub *sub = message->sub;
+    if (sb_unlikely(!sub))
         return;
-    struct shmbus_sub *sub = sb_take_ptr(message->sub);
-    uint32_t h = message->hold & 0xff;
-    if (sb_unlikely(!sb_fork_mine(sub->fork_id) || h >= SB_HELD_MAX ||
-                    sb_load_relaxed(&sub->hold_gen[h]) != message->hold >> 8))
-        return; /* a child's, or a copy of a released one */
-    if (sb_likely(sb_load_acquire(&sub->hold_left[h]) == 1) ||
-        sb_sub_acq_rel(&sub->hold_left[h], 1u) == 1)
-        sb_recv_unhold(sub, h);
+    message->sub = NULL;
+    if (!sb_fork_mine(sub->fork_id))
+        return;
+    uint64_t *at = message->hold_at, hold = message->hold;
+    if (sb_unlikely(sb_load_relaxed(at) != hold))
+        return; /* a copy of a released message */
+    uint64_t h = (uint64_t)(at - sub->reader.seat->hold);
+    if (sb_unlikely(sb_hold_count(hold) != 1) && sb_sub_acq_rel(&sub->hold_left[h], 1u) != 1)
+        return; /* others of its batch are unreleased */
+    /* The owner's acquire load of the hold sees all reads done. */
+    sb_store_release(at, 0);
+    /* Plain: set, if ever, before the user's threads came here. */
+    if (sb_unlikely(sub->orphaned != 0) && sb_sub_acq_rel(&sub->orphaned, 1u) == 1)
+        sb_sub_unref(sub);
 }
 
 /* 1 where spinning would keep the publisher from running. */
@@ -431,8 +481,15 @@ static long sb_cpu_count(void)
 
 void sb_recv_init(struct shmbus_sub *sub)
 {
-    sub->rejected_seen = sub->rec->rejected_base;
+    struct sb_reader *r = &sub->reader;
+    sub->lost_told = sub->rec->rejected_base;
     sub->spin_ns = sb_cpu_count() > 1 ? SB_SPIN_MAX_NS : 0;
+    sub->near = &sub->sources->none;
+    sub->slot = sb_seat_slot(r, r->cursor);
+    sub->slot_seq = sb_ring_lap(r->cursor, r->bits) + 1;
+    sub->slot_end = &r->ring->slot[r->capacity];
+    sub->hold_first = &r->seat->hold[0];
+    sb_store_relaxed(&r->seat->holds, 1u); /* publishers always look at the first hold */
 }
 
 bool sb_recv_detach(struct shmbus_sub *sub)

@@ -147,8 +147,9 @@ static int sb_route_read(const struct shmbus_conn *conn, const struct sb_route *
 /* The route is still this connection's: 0, SHMBUS_E_DISCONNECTED, SHMBUS_E_DENIED. */
 static int sb_route_alive(const struct shmbus_conn *conn, const struct sb_route *route)
 {
-    if (sb_load_acquire(&conn->header->state) == SB_BUS_STOPPED)
-        return sb_fail(SHMBUS_E_DISCONNECTED, "the bus %s has ended", conn->name);
+    int ret = sb_conn_check(conn);
+    if (ret)
+        return ret;
     if (sb_load_acquire(&route->rec->gen) != route->gen ||
         sb_load_acquire(&route->rec->state) != SB_ROUTE_LIVE)
         return sb_fail(SHMBUS_E_DISCONNECTED, "this connection may no longer publish the topic");
@@ -179,7 +180,11 @@ int sb_route_sync(struct sb_publishing *p, struct sb_route *route)
             return ret;
         if (ret == SB_OUTLETS_GONE)
             continue; /* a ring has gone; the coordinator has rewritten the route before that */
-        sb_lane_set(&p->heap, &route->lane, set);
+        ret = sb_lane_set(&p->heap, &route->lane, set);
+        if (ret) {
+            sb_outlets_unref(p, set);
+            return ret;
+        }
         route->set_word = word;
         route->epoch = epoch;
         return 0;

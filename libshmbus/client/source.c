@@ -67,7 +67,7 @@ static void sb_sources_sweep(struct shmbus_sub *sub)
     struct sb_source_table *sources = sub->sources;
     if (sb_source_pinned(sub))
         return;
-    sources->recent = NULL;
+    sub->near = &sources->none;
     for (uint32_t i = 0; i < SB_SOURCE_BUCKETS; i++) {
         struct sb_source **at = &sources->bucket[i];
         while (*at) {
@@ -131,7 +131,7 @@ static SB_NOINLINE int sb_source_find(struct shmbus_sub *sub, uint32_t name,
     }
     int ret = s ? 0 : sb_source_new(sub, name, &s);
     if (ret == 0)
-        *source = sub->sources->recent = s;
+        *source = s;
     return ret;
 }
 
@@ -164,7 +164,7 @@ static void sb_verdicts_sweep(struct shmbus_sub *sub, struct sb_source *source)
 {
     if (sb_source_pinned(sub))
         return;
-    source->recent = NULL;
+    source->near.units = 0;
     for (uint32_t i = 0; i < SB_VERDICT_BUCKETS; i++) {
         struct sb_verdict **at = &source->verdicts[i];
         while (*at) {
@@ -224,7 +224,7 @@ static SB_NOINLINE int sb_verdict_find(struct shmbus_sub *sub, struct sb_source 
         v = v->next;
     int ret = v ? 0 : sb_verdict_new(sub, source, id, &v);
     if (ret == 0)
-        *verdict = source->recent = v;
+        *verdict = v;
     return ret;
 }
 
@@ -232,54 +232,54 @@ static SB_NOINLINE int sb_verdict_find(struct shmbus_sub *sub, struct sb_source 
  * The check.
  */
 
+/* Finds the block that desc names, if it lies whole inside what is allocated of its heap. */
+static bool sb_source_block(struct sb_source *source, uint64_t desc, struct sb_extent *extent)
+{
+    uint64_t offset = sb_desc_block(desc);
+    if (offset + sizeof(struct sb_block) > source->size &&
+        !sb_source_reaches(source, offset + sizeof(struct sb_block)))
+        return false;
+    const struct sb_block *block = (const struct sb_block *)(const void *)(source->base + offset);
+    uint64_t size = sb_load_relaxed(&block->size);
+    if (size < sizeof(struct sb_block) + sizeof(struct sb_chunk) ||
+        (offset + size > source->size && !sb_source_reaches(source, offset + size)))
+        return false;
+    extent->starts = block->starts;
+    extent->room = size - sizeof(struct sb_chunk);
+    uint64_t units = extent->room / SB_CHUNK_UNIT + 1;
+    uint64_t marked = sizeof(block->starts) * 8;
+    extent->units = units < marked ? units : marked;
+    return true;
+}
+
 int sb_source_check(struct shmbus_sub *sub, uint64_t desc, struct sb_found *found)
 {
-    int ret;
-    struct sb_source *source = sub->sources->recent;
-    if (sb_unlikely(!source || source->name != sb_desc_source(desc))) {
-        ret = sb_source_find(sub, sb_desc_source(desc), &source);
+    struct sb_source *source = sub->near;
+    if (sb_source_check_near(source, desc, found))
+        return 0;
+    if (source->name != sb_desc_source(desc) || source == &sub->sources->none) {
+        int ret = sb_source_find(sub, sb_desc_source(desc), &source);
         if (ret)
             return ret;
     }
-    uint64_t offset = sb_desc_block(desc);
-    uint32_t at = sb_desc_chunk(desc);
-    if (sb_unlikely(offset + sizeof(struct sb_block) > source->size) &&
-        !sb_source_reaches(source, offset + sizeof(struct sb_block)))
+    struct sb_extent extent;
+    if (!sb_source_block(source, desc, &extent) || !sb_source_chunk(&extent, desc & 0xfff, found) ||
+        found->seq <= source->last_seq)
         return SB_SOURCE_SKIP;
-    const struct sb_block *block = (const struct sb_block *)(const void *)(source->base + offset);
-    uint32_t block_size = sb_load_relaxed(&block->size);
-    if (sb_unlikely(offset + block_size > source->size) &&
-        !sb_source_reaches(source, offset + block_size))
+    struct sb_verdict *verdict;
+    int ret = sb_verdict_find(sub, source, sb_load_relaxed(&found->chunk->route), &verdict);
+    if (ret)
+        return ret;
+    if (!verdict->accepted || sb_load_acquire(&verdict->rec->gen) != verdict->gen)
         return SB_SOURCE_SKIP;
-    uint32_t unit = at / SB_CHUNK_UNIT;
-    if (sb_unlikely(unit / 64 >= sb_array_len(block->starts) ||
-                    (uint64_t)at + sizeof(struct sb_chunk) > block_size ||
-                    !(sb_load_relaxed(&block->starts[unit / 64]) >> (unit % 64) & 1)))
-        return SB_SOURCE_SKIP;
-    const struct sb_chunk *chunk =
-        (const struct sb_chunk *)(const void *)((const uint8_t *)block + at);
-    uint32_t id = sb_load_relaxed(&chunk->route);
-    uint32_t size = sb_load_relaxed(&chunk->size);
-    uint32_t extra = sb_load_relaxed(&chunk->extra);
-    uint64_t seq = sb_load_relaxed(&chunk->seq);
-    if (sb_unlikely((uint64_t)at + sizeof(*chunk) + extra + size > block_size ||
-                    seq <= source->last_seq))
-        return SB_SOURCE_SKIP;
-    struct sb_verdict *verdict = source->recent;
-    if (sb_unlikely(!verdict || verdict->id != id)) {
-        ret = sb_verdict_find(sub, source, id, &verdict);
-        if (ret)
-            return ret;
-    }
-    if (sb_unlikely(!verdict->accepted || sb_load_acquire(&verdict->rec->gen) != verdict->gen ||
-                    sb_load_acquire(&verdict->rec->state) > SB_ROUTE_DEAD))
-        return SB_SOURCE_SKIP;
-    found->delivered = verdict->delivered;
-    found->payload = (const uint8_t *)(chunk + 1) + extra;
     found->source = source;
-    found->seq = seq;
-    found->time = sb_load_relaxed(&chunk->time);
-    found->size = size;
-    found->flags = sb_load_relaxed(&chunk->flags);
+    found->delivered = verdict->delivered;
+    source->near_desc = desc & ~UINT64_C(0xfff);
+    source->near = extent;
+    source->near_delivered = verdict->delivered;
+    source->near_gen = &verdict->rec->gen;
+    source->near_route = verdict->id;
+    source->near_route_gen = verdict->gen;
+    sub->near = source;
     return 0;
 }

@@ -37,15 +37,29 @@ struct sb_verdict {
 
 #define SB_VERDICT_BUCKETS 64u
 
+/* A block as far as it was found to lie in what is allocated of its heap. */
+struct sb_extent {
+    const uint64_t *starts; /* the block's bitmap */
+    uint64_t units; /* a chunk's header fits at units below this, and they have start bits */
+    uint64_t room;  /* bytes behind a header at unit 0 */
+};
+
 /* One connection's heap, as one subscription reads it. */
 struct sb_source {
+    /* The block and the route of the message accepted last. */
+    uint64_t near_desc;    /* of unit 0 of the block */
+    struct sb_extent near; /* units is 0 where nothing is near */
+    const struct sb_delivered *near_delivered;
+    const uint32_t *near_gen; /* in the route's record */
+    uint32_t near_route;      /* as chunks name it */
+    uint32_t near_route_gen;
+    uint64_t last_seq;
+
     struct sb_source *next; /* of its hash bucket */
     uint32_t name;          /* sb_desc_source() */
     uint32_t gen;           /* of rec */
     const uint8_t *base;
     uint64_t size; /* allocated, when last looked at; what is mapped is at least that */
-    uint64_t last_seq;
-    struct sb_verdict *recent;
     const struct sb_conn_rec *rec;
     struct sb_mapping *mapping;
     uint32_t verdict_count;
@@ -55,23 +69,23 @@ struct sb_source {
 #define SB_SOURCE_BUCKETS 64u
 
 struct sb_source_table {
-    struct sb_source *recent;
+    struct sb_source none; /* never near */
     uint32_t count;
     struct sb_source *bucket[SB_SOURCE_BUCKETS];
 };
 
+/* The sources of a new subscription; sb_recv_init() then sets sub->near. */
 struct sb_source_table *sb_sources_new(void);
 void sb_sources_free(struct shmbus_conn *conn, struct sb_source_table *sources);
 
 /* An accepted message. */
 struct sb_found {
     const struct sb_delivered *delivered;
-    const uint8_t *payload;
+    const struct sb_chunk *chunk;
+    uint64_t extra;           /* bytes between header and payload */
     struct sb_source *source; /* whose last_seq becomes seq once the message is taken */
     uint64_t seq;
-    uint64_t time;
-    uint32_t size;
-    uint16_t flags;
+    uint64_t size;
 };
 
 /* Outcomes of a check. */
@@ -86,5 +100,45 @@ enum {
  * May make a request for the first message of a heap.
  */
 int sb_source_check(struct shmbus_sub *sub, uint64_t desc, struct sb_found *found) SB_MUST_CHECK;
+
+/*
+ * What is checked of a chunk at a unit of a block: it is marked as a start, and header, extra and
+ * payload end inside the block. Each word of the chunk is read once.
+ */
+SB_INLINE bool sb_source_chunk(const struct sb_extent *extent, uint64_t unit,
+                               struct sb_found *found)
+{
+    if (sb_unlikely(unit >= extent->units))
+        return false;
+    const uint64_t *starts = extent->starts;
+    if (sb_unlikely(!(sb_load_relaxed(&starts[unit / 64]) >> (unit % 64) & 1)))
+        return false;
+    uint64_t at = unit * SB_CHUNK_UNIT;
+    const uint8_t *block = (const uint8_t *)starts - offsetof(struct sb_block, starts);
+    const struct sb_chunk *chunk = (const struct sb_chunk *)(const void *)(block + at);
+    uint64_t extra = sb_load_relaxed(&chunk->extra);
+    uint64_t size = sb_load_relaxed(&chunk->size);
+    if (sb_unlikely(at + extra + size > extent->room))
+        return false;
+    found->chunk = chunk;
+    found->extra = extra;
+    found->size = size;
+    found->seq = sb_load_relaxed(&chunk->seq);
+    return true;
+}
+
+/* sb_source_check() for a message of the block and the route that the last one of this source was
+ * of; false: it is not, or is not acceptable. */
+SB_INLINE bool sb_source_check_near(struct sb_source *source, uint64_t desc, struct sb_found *found)
+{
+    /* Another block's descriptors differ by more than a block has units. */
+    if (!sb_source_chunk(&source->near, desc - source->near_desc, found))
+        return false;
+    found->source = source;
+    found->delivered = source->near_delivered;
+    return sb_likely(sb_load_relaxed(&found->chunk->route) == source->near_route) &&
+           sb_likely(found->seq > source->last_seq) &&
+           sb_likely(sb_load_acquire(source->near_gen) == source->near_route_gen);
+}
 
 #endif

@@ -140,7 +140,7 @@ int shmbus_conn_stats(struct shmbus_conn *conn, struct shmbus_conn_stats *stats,
     struct shmbus_conn_stats all = {0};
     if (!conn->observer) {
         const struct sb_publishing *p = conn->publishing;
-        all.published = sb_load_relaxed(&p->published);
+        all.published = sb_load_relaxed(&p->seq);
         all.publish_failed = sb_load_relaxed(&p->failed);
         all.refused = sb_load_relaxed(&p->refused);
         all.routes = sb_load_relaxed(&p->route_count);

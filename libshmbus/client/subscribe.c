@@ -161,7 +161,7 @@ static int sb_sub_read_records(struct shmbus_sub *sub, const struct sb_subscribe
     if (sub->reader.capacity == 0 || sub->reader.capacity > SB_QUEUE_MAX ||
         (sub->full != SB_DROP_OLDEST && sub->full != SB_REJECT_NEWEST))
         return sb_sub_nonsense(sub, "its queue");
-    sub->reader.bits = sb_log2_ceil(sub->reader.capacity);
+    sub->reader = sb_seat_reader(NULL, sub->reader.seat, sub->reader.capacity, 0);
     sub->start = sb_load_acquire(&sub->rec->start);
     return 0;
 }
@@ -226,7 +226,7 @@ int shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *p
         return ret;
     if (conn->observer)
         return sb_fail(SHMBUS_E_DENIED, "an observer can only ask for figures: connect without "
-                                         "SHMBUS_CONNECT_OBSERVER to subscribe");
+                                        "SHMBUS_CONNECT_OBSERVER to subscribe");
     if (count == 0 || count > SHMBUS_PATTERNS_MAX || patterns == NULL)
         return sb_fail(SHMBUS_E_INVALID, "%zu patterns: a subscription has 1 to %d",
                        patterns ? count : 0, SHMBUS_PATTERNS_MAX);

@@ -116,18 +116,50 @@ static int sb_set_look(struct sb_heap *heap, const struct sb_target_set *set)
     return 0;
 }
 
-static enum sb_passed sb_block_passed(const struct sb_block_info *info)
+static void sb_list_add(struct sb_block_list *list, struct sb_block_info *info)
 {
-    enum sb_passed ret = SB_PASSED;
-    for (uint32_t i = 0; i < info->set->count; i++) {
-        enum sb_passed one =
-            sb_target_passed(info->set->target[i], info->span[i].first, info->span[i].end);
-        if (one == SB_PASSED_NOT)
-            return one;
-        if (one == SB_PASSED_HELD)
-            ret = one;
+    info->next = NULL;
+    if (list->last)
+        list->last->next = info;
+    else
+        list->first = info;
+    list->last = info;
+}
+
+static struct sb_block_info *sb_list_take(struct sb_block_list *list)
+{
+    struct sb_block_info *info = list->first;
+    if (info) {
+        list->first = info->next;
+        if (!list->first)
+            list->last = NULL;
     }
-    return ret;
+    return info;
+}
+
+/* Adds all of `from`, which is empty then. */
+static void sb_list_move(struct sb_block_list *list, struct sb_block_list *from)
+{
+    for (struct sb_block_info *info; (info = sb_list_take(from)) != NULL;)
+        sb_list_add(list, info);
+}
+
+/* The first ring from `ring` on that has not passed a block, or has but holds it (*held); the set's
+ * count if there is none. */
+static uint32_t sb_block_stuck_at(const struct sb_block_info *info, uint32_t ring, bool *held)
+{
+    *held = false;
+    for (uint32_t i = ring; i < info->set->count; i++) {
+        enum sb_passed passed =
+            sb_target_passed(info->set->target[i], info->span[i].first, info->span[i].end);
+        if (passed == SB_PASSED_NOT) {
+            *held = false;
+            return i;
+        }
+        if (passed == SB_PASSED_HELD)
+            *held = true;
+    }
+    return info->set->count;
 }
 
 /* A passed block becomes spare if the lane wants it, else free. */
@@ -144,40 +176,70 @@ static void sb_lane_recycle(struct sb_heap *heap, struct sb_lane *lane, struct s
     lane->spare_count++;
 }
 
-/*
- * One pass over the pending blocks of a lane, oldest first. A short one ends at the first block
- * that has not been passed; a whole one (keep false) goes on behind all blocks of that set, and
- * keeps nothing spare. Returns the bytes freed; a failure to look at a ring leaves its blocks
- * pending.
- */
+/* Puts a block of the lane's set where it waits, looking at its rings from `ring` on; returns the
+ * bytes that this has freed. */
+static int64_t sb_lane_place(struct sb_heap *heap, struct sb_lane *lane, struct sb_block_info *info,
+                             uint32_t ring, bool keep)
+{
+    bool held;
+    uint32_t at = sb_block_stuck_at(info, ring, &held);
+    if (at < info->set->count) {
+        sb_list_add(&lane->waiting[at], info);
+        return 0;
+    }
+    if (held) {
+        sb_list_add(&lane->held, info);
+        return 0;
+    }
+    int64_t freed = info->size;
+    sb_lane_recycle(heap, lane, info, keep);
+    return freed;
+}
+
+/* One pass over the blocks of the lane's set. keep: what is freed may become spare. Returns the
+ * bytes freed; a failure to look at a ring frees nothing. */
 static int64_t sb_lane_pass(struct sb_heap *heap, struct sb_lane *lane, bool keep)
 {
+    if (sb_set_look(heap, lane->set))
+        return 0;
     int64_t freed = 0;
+    struct sb_block_list held = lane->held;
+    lane->held = (struct sb_block_list){0};
+    for (struct sb_block_info *info; (info = sb_list_take(&held)) != NULL;)
+        freed += sb_lane_place(heap, lane, info, 0, keep);
+    for (uint32_t i = 0; i < lane->set->count; i++) {
+        struct sb_block_list *list = &lane->waiting[i];
+        const struct sb_target *target = lane->set->target[i];
+        while (list->first && sb_target_passed(target, list->first->span[i].first,
+                                               list->first->span[i].end) != SB_PASSED_NOT)
+            freed += sb_lane_place(heap, lane, sb_list_take(list), 0, keep);
+    }
+    return freed;
+}
+
+/* The same over the blocks of former sets, all of which are looked at. */
+static int64_t sb_lane_pass_old(struct sb_heap *heap, struct sb_lane *lane)
+{
+    int64_t freed = 0;
+    struct sb_block_list old = lane->old;
+    lane->old = (struct sb_block_list){0};
     struct sb_target_set *looked = NULL; /* referenced while it is compared with */
-    bool stuck = false;
-    struct sb_block_info **at = &lane->pending;
-    while (*at) {
-        struct sb_block_info *info = *at;
+    bool failed = false;
+    for (struct sb_block_info *info; (info = sb_list_take(&old)) != NULL;) {
         if (info->set != looked) {
             if (looked)
                 heap->unref(heap->ctx, looked);
             looked = info->set;
             looked->refs++;
-            stuck = sb_set_look(heap, looked) != 0;
+            failed = sb_set_look(heap, looked) != 0;
         }
-        enum sb_passed passed = stuck ? SB_PASSED_NOT : sb_block_passed(info);
-        if (passed != SB_PASSED) {
-            stuck = passed == SB_PASSED_NOT;
-            if (stuck && keep)
-                break;
-            at = &info->next;
+        bool held;
+        if (failed || sb_block_stuck_at(info, 0, &held) < info->set->count || held) {
+            sb_list_add(&lane->old, info);
             continue;
         }
-        *at = info->next;
-        if (!info->next)
-            lane->pending_end = at;
         freed += info->size;
-        sb_lane_recycle(heap, lane, info, keep);
+        sb_block_give_back(heap, info);
     }
     if (looked)
         heap->unref(heap->ctx, looked);
@@ -192,7 +254,6 @@ void sb_lane_init(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_s
 {
     memset(lane, 0, sizeof(*lane));
     lane->set = set;
-    lane->pending_end = &lane->pending;
     lane->grown = SB_BLOCK_UNIT;
     lane->next = heap->lanes;
     if (lane->next)
@@ -200,15 +261,16 @@ void sb_lane_init(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_s
     heap->lanes = lane;
 }
 
-/* Nothing more goes into the open block. */
+/* Nothing more goes into the open block: it waits for the first ring that it has something in. */
 static void sb_lane_close(struct sb_lane *lane)
 {
     struct sb_block_info *info = lane->open;
     if (!info)
         return;
-    info->next = NULL;
-    *lane->pending_end = info;
-    lane->pending_end = &info->next;
+    uint32_t ring = 0;
+    while (ring + 1 < info->set->count && info->span[ring].end == 0)
+        ring++;
+    sb_list_add(&lane->waiting[ring], info);
     lane->open = NULL;
     lane->block = NULL;
     lane->used = lane->size = 0;
@@ -224,33 +286,48 @@ static void sb_lane_drop_spares(struct sb_heap *heap, struct sb_lane *lane)
     lane->spare_count = 0;
 }
 
-void sb_lane_set(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set)
+/* What waits in the lane for rings of its set becomes old. */
+static void sb_lane_retire(struct sb_lane *lane)
 {
     sb_lane_close(lane);
+    for (uint32_t i = 0; i < lane->set->count; i++)
+        sb_list_move(&lane->old, &lane->waiting[i]);
+    sb_list_move(&lane->old, &lane->held);
+}
+
+int sb_lane_set(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set)
+{
+    struct sb_block_list *waiting = calloc(set->count ? set->count : 1, sizeof(*waiting));
+    if (!waiting)
+        return sb_fail(SHMBUS_E_NOMEM, "no memory for the rings of a topic");
+    sb_lane_retire(lane);
+    free(lane->waiting);
     heap->unref(heap->ctx, lane->set);
+    lane->waiting = waiting;
     lane->set = set;
+    lane->only = set->count == 1 ? set->target[0] : NULL;
     lane->patience = lane->waited = 0;
     /* Rings that have gone are let go of as soon as nothing is queued there. */
-    sb_lane_pass(heap, lane, false);
+    sb_lane_pass_old(heap, lane);
+    return 0;
 }
 
 bool sb_lane_idle(struct sb_heap *heap, struct sb_lane *lane)
 {
-    sb_lane_close(lane);
-    sb_lane_pass(heap, lane, false);
-    return lane->pending == NULL;
+    sb_lane_retire(lane);
+    sb_lane_pass_old(heap, lane);
+    return lane->old.first == NULL;
 }
 
 void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane)
 {
-    sb_lane_close(lane);
+    sb_lane_retire(lane);
     sb_lane_drop_spares(heap, lane);
-    while (lane->pending) {
-        struct sb_block_info *info = lane->pending;
-        lane->pending = info->next;
+    for (struct sb_block_info *info; (info = sb_list_take(&lane->old)) != NULL;) {
         sb_info_unset(heap, info);
         sb_info_put(heap, info);
     }
+    free(lane->waiting);
     heap->unref(heap->ctx, lane->set);
     if (lane->prev)
         lane->prev->next = lane->next;
@@ -270,7 +347,7 @@ int64_t sb_heap_reclaim(struct sb_heap *heap)
     for (struct sb_lane *lane = heap->lanes; lane; lane = lane->next) {
         freed += (int64_t)lane->spare_count * lane->grown;
         sb_lane_drop_spares(heap, lane);
-        freed += sb_lane_pass(heap, lane, false);
+        freed += sb_lane_pass(heap, lane, false) + sb_lane_pass_old(heap, lane);
     }
     return freed;
 }
@@ -314,7 +391,7 @@ static uint32_t sb_lane_next_size(struct sb_heap *heap, struct sb_lane *lane, ui
     if (total > SB_BLOCK_MAX)
         return (uint32_t)sb_align_up(total, SB_BLOCK_UNIT);
     uint32_t grown = lane->grown;
-    uint64_t elapsed = heap->chunks - lane->opened_at;
+    uint64_t elapsed = *heap->clock - lane->opened_at;
     uint64_t own = grown / need;
     if (elapsed < own * 8)
         grown = grown * 2 < SB_BLOCK_MAX ? grown * 2 : SB_BLOCK_MAX;
@@ -385,6 +462,6 @@ int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need)
     lane->desc = sb_desc(heap->index, heap->gen, info->offset, 0);
     lane->used = sizeof(*block);
     lane->size = info->size;
-    lane->opened_at = heap->chunks;
+    lane->opened_at = *heap->clock;
     return 0;
 }

@@ -15,9 +15,13 @@
  * SB_BLOCK_MAX: slow topics do not pin blocks full of a fast one's chunks. Larger chunks have
  * blocks of their own.
  *
- * Invariants: a block is open in one lane, pending in one lane, kept free by one lane (spare), or
- * free in the buddy allocator. A chunk's start bit is set before its push and all bits are cleared
- * when the block is opened again.
+ * A closed block waits for one ring of its set at a time; once that has passed it, for the next
+ * that has not. A ring that is stuck holds up no block that has nothing there, and a pass looks at
+ * each block once for each of its rings, not more.
+ *
+ * Invariants: a block is open in one lane, waits in one lane, is kept free by one lane (spare), or
+ * is free in the buddy allocator. A chunk's start bit is set before its push and all bits are
+ * cleared when the block is opened again.
  *
  * Progress: taking a chunk from the open block is a few instructions. A new block may take one pass
  * over the lane's rings; only when the heap is short are all lanes looked at, and only then does
@@ -41,8 +45,7 @@ struct sb_target_bell {
 struct sb_target_set {
     uint32_t refs;
     uint32_t count;
-    uint32_t bell_count;
-    struct sb_target_bell *bell;
+    struct sb_target_bell *bell, *bell_end;
     struct sb_target *target[];
 };
 
@@ -61,23 +64,31 @@ struct sb_block_info {
     struct sb_span span[];
 };
 
+/* Blocks, oldest first. Zeroed is empty. */
+struct sb_block_list {
+    struct sb_block_info *first, *last;
+};
+
 #define SB_INFO_CLASSES 8 /* books of blocks with up to 128 rings are kept for reuse */
 
 /* What a route allocates from. */
 struct sb_lane {
     struct sb_target_set *set;
-    uint8_t *block; /* the open block, NULL if there is none */
-    uint64_t desc;  /* of its start */
-    uint32_t used;  /* bytes of it, header included */
+    struct sb_target *only; /* of a set of one ring, else NULL */
+    uint8_t *block;         /* the open block, NULL if there is none */
+    uint64_t desc;          /* of its start */
+    uint32_t used;          /* bytes of it, header included */
     uint32_t size;
     struct sb_block_info *open;
-    struct sb_block_info *pending, **pending_end; /* oldest first */
-    struct sb_block_info *spare;                  /* free blocks of size `grown` */
+    struct sb_block_list *waiting; /* for each ring of the set: blocks that it has not passed */
+    struct sb_block_list held;     /* blocks of the set that a reader holds, but all have passed */
+    struct sb_block_list old;      /* blocks of former sets */
+    struct sb_block_info *spare;   /* free blocks of size `grown` */
     uint32_t spare_count;
     uint32_t grown;              /* size of the next block */
     uint32_t patience;           /* blocks to open without a pass after one that freed nothing */
     uint32_t waited;             /* of these, already opened */
-    uint64_t opened_at;          /* the heap's chunk count when the open block was opened */
+    uint64_t opened_at;          /* the heap's clock when the open block was opened */
     struct sb_lane *prev, *next; /* of the heap */
 };
 
@@ -98,7 +109,7 @@ struct sb_heap {
     struct sb_buddy buddy;
     struct sb_lane *lanes;
     struct sb_block_info *infos[SB_INFO_CLASSES]; /* free ones, by log2 of their room */
-    uint64_t chunks;                              /* taken, ever */
+    const uint64_t *clock; /* how much was published, ever: what a lane's share is taken of */
     sb_heap_grow_fn *grow;
     sb_heap_refresh_fn *refresh;
     sb_heap_unref_fn *unref;
@@ -116,13 +127,14 @@ void sb_heap_deinit(struct sb_heap *heap);
 void sb_lane_init(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set);
 
 /* From now on the lane pushes to another set (a reference is taken over); what is open is closed,
- * since a block's spans are of one set. */
-void sb_lane_set(struct sb_heap *heap, struct sb_lane *lane, struct sb_target_set *set);
+ * since a block's spans are of one set. SHMBUS_E_NOMEM: nothing has changed. */
+SB_MUST_CHECK int sb_lane_set(struct sb_heap *heap, struct sb_lane *lane,
+                              struct sb_target_set *set);
 
-/* True once nothing of the lane is pending any more; it may then be left. */
+/* True once nothing of the lane is waiting any more; it may then be left. */
 bool sb_lane_idle(struct sb_heap *heap, struct sb_lane *lane);
 
-/* Takes the lane out of the heap. What is pending is forgotten: its memory is never reused, so this
+/* Takes the lane out of the heap. What is waiting is forgotten: its memory is never reused, so this
  * is for idle lanes and for a heap that ends. */
 void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane);
 
@@ -139,29 +151,25 @@ SB_INLINE uint64_t sb_heap_chunk_max(uint64_t limit)
     return (limit & ~(uint64_t)(SB_BLOCK_UNIT - 1)) - sizeof(struct sb_block);
 }
 
-/* Takes `need` bytes of the open block, which has them, as a chunk, and marks its start. */
-SB_INLINE struct sb_chunk *sb_lane_take(struct sb_heap *heap, struct sb_lane *lane, uint32_t need,
-                                        uint64_t *desc)
+/*
+ * The next chunk of the open block, which has room for it, and its descriptor. It may be written
+ * and pushed; sb_lane_take() then keeps it. Until it is kept the next chunk is this one again.
+ */
+SB_INLINE struct sb_chunk *sb_lane_next(const struct sb_lane *lane)
 {
-    uint32_t at = lane->used;
-    struct sb_block *block = (struct sb_block *)(void *)lane->block;
-    uint64_t *word = &block->starts[at / SB_CHUNK_UNIT / 64];
-    /* Set before the push, whose CAS releases it. */
-    sb_store_relaxed(word, sb_load_relaxed(word) | UINT64_C(1) << (at / SB_CHUNK_UNIT % 64));
-    lane->used = at + need;
-    heap->chunks++;
-    *desc = lane->desc + at / SB_CHUNK_UNIT;
-    return (struct sb_chunk *)(void *)(lane->block + at);
+    return (struct sb_chunk *)(void *)(lane->block + lane->used);
 }
 
-/* Gives the chunk just taken back: no ring took it. */
-SB_INLINE void sb_lane_untake(struct sb_lane *lane, uint32_t need)
+SB_INLINE uint64_t sb_lane_next_desc(const struct sb_lane *lane)
 {
-    uint32_t at = lane->used - need;
-    struct sb_block *block = (struct sb_block *)(void *)lane->block;
-    uint64_t *word = &block->starts[at / SB_CHUNK_UNIT / 64];
-    sb_store_relaxed(word, sb_load_relaxed(word) & ~(UINT64_C(1) << (at / SB_CHUNK_UNIT % 64)));
-    lane->used = at;
+    return lane->desc + lane->used / SB_CHUNK_UNIT;
+}
+
+/* Marks that a chunk starts at a unit of a block. Before its push, whose CAS releases it. */
+SB_INLINE void sb_block_mark(uint8_t *block, uint64_t unit)
+{
+    uint64_t *word = &((struct sb_block *)(void *)block)->starts[unit / 64];
+    sb_store_relaxed(word, sb_load_relaxed(word) | UINT64_C(1) << (unit % 64));
 }
 
 /* Reuses what can be reused in all lanes. Returns the bytes given back, or SHMBUS_E_NOMEM. */

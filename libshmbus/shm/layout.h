@@ -180,7 +180,7 @@ enum sb_route_state {
     SB_ROUTE_FREE = 0,
     SB_ROUTE_LIVE = 1,
     SB_ROUTE_DEAD = 2,    /* its connection has ended: what is queued is delivered */
-    SB_ROUTE_REVOKED = 3, /* what is queued is ignored */
+    SB_ROUTE_REVOKED = 3, /* what is queued is ignored: its generation changes with it */
 };
 
 struct sb_route_rec {
@@ -350,6 +350,11 @@ SB_INLINE uint64_t sb_hold_word(uint64_t pos, uint32_t count)
     return pos << 8 | count;
 }
 
+SB_INLINE uint32_t sb_hold_count(uint64_t hold)
+{
+    return hold & 0xff;
+}
+
 #define SB_INBOX_SIZE 16384u /* allocated at first; doubles */
 
 /*
@@ -360,30 +365,28 @@ SB_INLINE uint64_t sb_hold_word(uint64_t pos, uint32_t count)
  */
 #define SB_BLOCK_UNIT 256u
 #define SB_CHUNK_UNIT 16u
-#define SB_BLOCK_MAX 4096u /* of blocks that hold several chunks */
+#define SB_BLOCK_MAX 8192u /* of blocks that hold several chunks */
 
 struct sb_block {
     uint32_t size; /* bytes, header included */
     uint32_t pad;
     uint64_t pad1;
-    uint64_t starts[6]; /* atomic: bit i: a chunk starts at i * 16; 384 bits cover SB_BLOCK_MAX */
+    uint64_t starts[8]; /* atomic: bit i: a chunk starts at i * 16; they cover SB_BLOCK_MAX */
+    uint64_t pad2[2];
 };
-static_assert(sizeof(struct sb_block) == 64, "layout");
+static_assert(sizeof(struct sb_block) == 96, "layout");
+static_assert(8 * 64 * SB_CHUNK_UNIT == SB_BLOCK_MAX, "layout");
 
 struct sb_chunk {
     uint32_t route;  /* sb_route_id() */
     uint32_t origin; /* 0: the connection's own */
-    uint16_t flags;  /* SB_CHUNK_… */
+    uint16_t tags;   /* the public numbers of encoding and, above, of the clock of `time` */
     uint16_t extra;  /* bytes of the extra area */
     uint32_t size;   /* bytes of payload, behind the extra area */
     uint64_t seq;    /* of the connection, over all topics */
-    uint64_t time;   /* ns of the clock that flags name; 0 without */
+    uint64_t time;   /* ns; 0 without a clock */
 };
 static_assert(sizeof(struct sb_chunk) == 32, "layout");
-
-#define SB_CHUNK_ENCODING 0x00ffu /* the public encoding number */
-#define SB_CHUNK_CLOCK 0x0300u    /* the public clock number, of `time` */
-#define SB_CHUNK_CLOCK_SHIFT 8
 
 /*
  * Descriptors: heap 16 bits, its generation 8, block / 256 28, chunk in the block / 16 12.

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/ring.h"
 
+enum sb_push sb_ring_push_again(const struct sb_ring_view *ring, uint64_t desc, uint64_t limit,
+                                uint64_t *pos)
+{
+    for (uint32_t tries = 1; tries < SB_PUSH_TRIES; tries++) {
+        enum sb_push ret = sb_ring_push_once(ring, desc, limit, pos);
+        if (ret != SB_PUSH_AGAIN)
+            return ret;
+    }
+    return SB_PUSH_SPOILED;
+}
+
 uint64_t sb_ring_tail_seen(const struct sb_ring *mem, uint32_t capacity, uint32_t bits)
 {
     for (uint32_t tries = 0;; tries++) {

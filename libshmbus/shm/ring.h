@@ -39,11 +39,13 @@ struct sb_ring_view {
     struct sb_ring *mem;
     uint32_t capacity;
     uint32_t bits; /* of the index: ceil(log2(capacity)) */
+    uint64_t mask; /* of the index */
 };
 
 SB_INLINE struct sb_ring_view sb_ring_view(struct sb_ring *mem, uint32_t capacity)
 {
-    return (struct sb_ring_view){mem, capacity, sb_log2_ceil(capacity)};
+    uint32_t bits = sb_log2_ceil(capacity);
+    return (struct sb_ring_view){mem, capacity, bits, (UINT64_C(1) << bits) - 1};
 }
 
 SB_INLINE uint64_t sb_ring_index(uint64_t pos, uint32_t bits)
@@ -60,6 +62,14 @@ SB_INLINE uint64_t sb_ring_next(uint64_t pos, uint32_t capacity, uint32_t bits)
 {
     if (sb_unlikely(sb_ring_index(pos, bits) + 1 >= capacity))
         return (sb_ring_lap(pos, bits) + 1) << bits;
+    return pos + 1;
+}
+
+/* sb_ring_next() with the mask of the index at hand. */
+SB_INLINE uint64_t sb_ring_next_masked(uint64_t pos, uint32_t capacity, uint64_t mask)
+{
+    if (sb_unlikely((pos & mask) + 1 >= capacity))
+        return (pos | mask) + 1;
     return pos + 1;
 }
 
@@ -90,46 +100,87 @@ enum sb_push {
     SB_PUSH_DONE,
     SB_PUSH_FULL,    /* reject_newest only, found by the caller's limit */
     SB_PUSH_SPOILED, /* a slot holds what no push can have written, or others never stop */
+    SB_PUSH_AGAIN,   /* inside only: another push came first */
 };
 
 /* More failed attempts in a row than there can be producers between their CASes. */
 #define SB_PUSH_TRIES 100000u
 
+/* sb_ring_push() beyond its first attempt. */
+enum sb_push sb_ring_push_again(const struct sb_ring_view *ring, uint64_t desc, uint64_t limit,
+                                uint64_t *pos);
+
+/* One attempt of a push: SB_PUSH_DONE, SB_PUSH_FULL, SB_PUSH_SPOILED, or SB_PUSH_AGAIN. */
+SB_INLINE enum sb_push sb_ring_push_once(const struct sb_ring_view *ring, uint64_t desc,
+                                         uint64_t limit, uint64_t *pos)
+{
+    struct sb_ring *mem = ring->mem;
+    uint64_t mask = ring->mask;
+    uint32_t capacity = ring->capacity;
+    /* Pairs with the release in the tail's CAS: a tail that covers a slot shows that slot. */
+    uint64_t tail = sb_load_acquire(&mem->tail);
+    uint64_t index = tail & mask;
+    uint64_t lap = sb_ring_lap(tail, ring->bits);
+    if (sb_unlikely(tail >= limit))
+        return SB_PUSH_FULL;
+    if (sb_unlikely(index >= capacity))
+        return SB_PUSH_SPOILED;
+    struct sb_slot *slot = &mem->slot[index];
+    uint64_t seq = sb_load_acquire(&slot->seq);
+    uint64_t old = sb_load_relaxed(&slot->desc);
+    uint64_t next = tail + 1;
+    if (sb_unlikely(index + 1 == capacity))
+        next = (tail | mask) + 1;
+    if (sb_likely(seq == lap)) {
+        /* Releases the chunk; pairs with the reader's acquire loads of seq and desc. */
+        if (sb_unlikely(!sb_cas_pair((struct sb_pair *)(void *)slot, seq, old, lap + 1, desc)))
+            return SB_PUSH_AGAIN;
+        *pos = tail;
+        sb_cas_acq_rel(&mem->tail, &tail, next);
+        return SB_PUSH_DONE;
+    }
+    if (seq == lap + 1)
+        sb_cas_acq_rel(&mem->tail, &tail, next);
+    else if (sb_load_acquire(&mem->tail) == tail)
+        return SB_PUSH_SPOILED;
+    return SB_PUSH_AGAIN;
+}
+
 /*
- * Pushes desc and stores its position. With limited true (reject_newest) only below *limit, the
- * position that would overwrite what the reader has not passed; at the limit SB_PUSH_FULL and the
+ * One attempt of a push that does not end a lap: one more than its position, or 0 with nothing
+ * changed, whatever the reason.
+ */
+SB_INLINE uint64_t sb_ring_push_inside(const struct sb_ring_view *ring, uint64_t desc,
+                                       uint64_t limit)
+{
+    struct sb_ring *mem = ring->mem;
+    uint64_t tail = sb_load_acquire(&mem->tail);
+    uint64_t index = tail & ring->mask;
+    uint64_t lap = sb_ring_lap(tail, ring->bits);
+    if (sb_unlikely(tail >= limit || index + 1 >= ring->capacity))
+        return 0;
+    struct sb_slot *slot = &mem->slot[index];
+    if (sb_unlikely(sb_load_acquire(&slot->seq) != lap ||
+                    !sb_cas_pair((struct sb_pair *)(void *)slot, lap, sb_load_relaxed(&slot->desc),
+                                 lap + 1, desc)))
+        return 0;
+    uint64_t next = tail + 1;
+    sb_cas_acq_rel(&mem->tail, &tail, next);
+    return next;
+}
+
+/*
+ * Pushes desc and stores its position. With limited true (reject_newest) only below limit, the
+ * position that would overwrite what the reader has not passed; at the limit SB_PUSH_FULL, and the
  * caller may look at the reader's cursor again. Never blocks.
  */
 SB_INLINE enum sb_push sb_ring_push(const struct sb_ring_view *ring, uint64_t desc, bool limited,
                                     uint64_t limit, uint64_t *pos)
 {
-    for (uint32_t tries = 0; tries < SB_PUSH_TRIES; tries++) {
-        /* Pairs with the release in the tail's CAS: a tail that covers a slot shows that slot. */
-        uint64_t tail = sb_load_acquire(&ring->mem->tail);
-        uint64_t index = sb_ring_index(tail, ring->bits);
-        uint64_t lap = sb_ring_lap(tail, ring->bits);
-        if (sb_unlikely(index >= ring->capacity))
-            return SB_PUSH_SPOILED;
-        if (limited && sb_unlikely(tail >= limit))
-            return SB_PUSH_FULL;
-        struct sb_slot *slot = &ring->mem->slot[index];
-        uint64_t seq = sb_load_acquire(&slot->seq);
-        uint64_t old = sb_load_relaxed(&slot->desc);
-        uint64_t next = sb_ring_next(tail, ring->capacity, ring->bits);
-        if (sb_likely(seq == lap)) {
-            /* Releases the chunk; pairs with the reader's acquire loads of seq and desc. */
-            if (sb_unlikely(!sb_cas_pair((struct sb_pair *)(void *)slot, seq, old, lap + 1, desc)))
-                continue;
-            *pos = tail;
-            sb_cas_acq_rel(&ring->mem->tail, &tail, next);
-            return SB_PUSH_DONE;
-        }
-        if (seq == lap + 1)
-            sb_cas_acq_rel(&ring->mem->tail, &tail, next);
-        else if (sb_load_acquire(&ring->mem->tail) == tail)
-            return SB_PUSH_SPOILED;
-    }
-    return SB_PUSH_SPOILED;
+    if (!limited)
+        limit = UINT64_MAX;
+    enum sb_push ret = sb_ring_push_once(ring, desc, limit, pos);
+    return sb_unlikely(ret == SB_PUSH_AGAIN) ? sb_ring_push_again(ring, desc, limit, pos) : ret;
 }
 
 /* t': the tail, or one more if the slot there is already of this lap. Writes nothing. */

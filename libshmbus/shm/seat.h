@@ -31,14 +31,28 @@
 
 #include "shm/ring.h"
 
-/* What a reading thread needs; everything but cursor is fixed. */
+/* What a reading thread needs; everything but cursor is fixed. Made by sb_seat_reader(). */
 struct sb_reader {
     const struct sb_ring *ring; /* may be a read-only mapping */
     struct sb_seat *seat;
     uint32_t capacity;
     uint32_t bits;
+    uint64_t mask;   /* of the index */
     uint64_t cursor; /* copy of seat->cursor */
 };
+
+/* A reader at a seat of a ring whose next position is cursor. */
+SB_INLINE struct sb_reader sb_seat_reader(const struct sb_ring *ring, struct sb_seat *seat,
+                                          uint32_t capacity, uint64_t cursor)
+{
+    uint32_t bits = sb_log2_ceil(capacity);
+    return (struct sb_reader){.ring = ring,
+                              .seat = seat,
+                              .capacity = capacity,
+                              .bits = bits,
+                              .mask = (UINT64_C(1) << bits) - 1,
+                              .cursor = cursor};
+}
 
 enum sb_look {
     SB_LOOK_EMPTY,
@@ -48,7 +62,7 @@ enum sb_look {
 
 SB_INLINE const struct sb_slot *sb_seat_slot(const struct sb_reader *r, uint64_t pos)
 {
-    return &r->ring->slot[sb_ring_index(pos, r->bits)];
+    return &r->ring->slot[pos & r->mask];
 }
 
 /* Whether the message at pos is there. */
@@ -62,28 +76,42 @@ SB_INLINE enum sb_look sb_seat_look(const struct sb_reader *r, uint64_t pos)
     return seq <= lap ? SB_LOOK_EMPTY : SB_LOOK_LAPPED;
 }
 
+/* Puts a word into the first hold, which must be free and which publishers always look at. */
+SB_INLINE void sb_seat_hold_first(uint64_t *hold, uint64_t word)
+{
+    /* The exchange and the fence order the hold before the second look; pairs with the owner's
+     * fence between positions and holds. */
+    (void)sb_exchange_acq_rel(hold, word);
+    sb_fence_full_after_rmw();
+}
+
 /* Marks count positions from the cursor on as being read, under hold h (0..SB_HELD_MAX-1, free). */
 SB_INLINE void sb_seat_hold(const struct sb_reader *r, uint32_t h, uint32_t count)
 {
     if (sb_unlikely(h >= sb_load_relaxed(&r->seat->holds)))
         sb_store_release(&r->seat->holds, (uint64_t)h + 1);
-    /* The exchange and the fence order the hold (and holds) before the second look; pairs with the
-     * owner's fence between positions and holds. */
+    /* As above; orders holds, too. */
     (void)sb_exchange_acq_rel(&r->seat->hold[h], sb_hold_word(r->cursor, count));
     sb_fence_full_after_rmw();
 }
 
-/* The message at pos, looked at again under a hold; SB_LOOK_LAPPED if it is gone. */
-SB_INLINE enum sb_look sb_seat_read(const struct sb_reader *r, uint64_t pos, uint64_t *desc)
+/* The message in a slot, looked at again under a hold, if the slot still is of that seq; else
+ * SB_LOOK_LAPPED. */
+SB_INLINE enum sb_look sb_seat_read_slot(const struct sb_slot *slot, uint64_t seq, uint64_t *desc)
 {
-    const struct sb_slot *slot = sb_seat_slot(r, pos);
-    /* desc first: seq only grows, so if it still is of this lap afterwards, desc was, too. Both
+    /* desc first: seq only grows, so if it still is the same afterwards, desc was of it, too. Both
      * acquire: the chunk's bytes come after. */
     uint64_t found = sb_load_acquire(&slot->desc);
-    if (sb_unlikely(sb_load_acquire(&slot->seq) != sb_ring_lap(pos, r->bits) + 1))
+    if (sb_unlikely(sb_load_acquire(&slot->seq) != seq))
         return SB_LOOK_LAPPED;
     *desc = found;
     return SB_LOOK_READY;
+}
+
+/* The message at pos, likewise. */
+SB_INLINE enum sb_look sb_seat_read(const struct sb_reader *r, uint64_t pos, uint64_t *desc)
+{
+    return sb_seat_read_slot(sb_seat_slot(r, pos), sb_ring_lap(pos, r->bits) + 1, desc);
 }
 
 /* Gives hold h back; the owner's acquire load of the hold sees all reads done. */

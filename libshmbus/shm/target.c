@@ -7,6 +7,10 @@
 
 bool sb_target_relimit(struct sb_target *t)
 {
+    if (!t->limited) {
+        t->limit = UINT64_MAX;
+        return true;
+    }
     uint64_t lap = UINT64_C(1) << t->ring.bits;
     for (uint32_t i = 0; i < t->seat_count; i++) {
         if (!sb_target_seat_live(&t->seats[i]))
@@ -17,6 +21,16 @@ bool sb_target_relimit(struct sb_target *t)
         return more;
     }
     return false; /* nobody will read it */
+}
+
+enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos)
+{
+    enum sb_push ret = sb_ring_push(&t->ring, desc, true, t->limit, pos);
+    if (sb_unlikely(ret == SB_PUSH_FULL) && sb_target_relimit(t))
+        ret = sb_ring_push(&t->ring, desc, true, t->limit, pos);
+    if (sb_unlikely(ret != SB_PUSH_DONE))
+        sb_ring_refused(t->ring.mem, ret);
+    return ret;
 }
 
 void sb_target_read_positions(struct sb_target *t)

@@ -43,7 +43,7 @@ struct sb_target {
     struct sb_ring_view ring;
     bool limited; /* reject_newest */
     uint32_t seat_count;
-    uint64_t limit; /* reject_newest: pushes stop here until the cursor is read again */
+    uint64_t limit; /* pushes stop here until the cursor is read again; 0 at first */
     struct sb_target_seat *seats;
     struct sb_bell *bell;
     uint32_t wakes;
@@ -73,21 +73,12 @@ SB_INLINE uint64_t sb_target_seat_at(const struct sb_target_seat *s)
     return start > cursor ? start : cursor;
 }
 
-/* Reads the reader's cursor again; true if that made room. */
+/* Reads the reader's cursor again; true if that made room. A drop_oldest ring has no limit. */
 bool sb_target_relimit(struct sb_target *t);
 
-/* Pushes, and for a full reject_newest ring looks at the cursor once more. Counts refusals. */
-SB_INLINE enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos)
-{
-    enum sb_push ret = sb_ring_push(&t->ring, desc, t->limited, t->limit, pos);
-    if (sb_likely(ret == SB_PUSH_DONE))
-        return ret;
-    if (ret == SB_PUSH_FULL && sb_target_relimit(t))
-        ret = sb_ring_push(&t->ring, desc, true, t->limit, pos);
-    if (ret != SB_PUSH_DONE)
-        sb_ring_refused(t->ring.mem, ret);
-    return ret;
-}
+/* Pushes desc and stores its position. At the limit the cursor is looked at once more; a refusal is
+ * counted. */
+enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos);
 
 /* The two halves of a pass, see above; the full fence between them is the caller's. The second
  * returns SHMBUS_E_NOMEM when holds cannot be noted: nothing may be reused then. */

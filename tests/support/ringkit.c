@@ -48,11 +48,8 @@ struct kit *kit_new(uint32_t capacity, uint32_t full, uint32_t seats, uint64_t f
 
 struct sb_reader kit_reader(struct kit *kit, uint32_t seat)
 {
-    return (struct sb_reader){.ring = kit->ring,
-                              .seat = &kit->seat[seat],
-                              .capacity = kit->rec.capacity,
-                              .bits = sb_log2_ceil(kit->rec.capacity),
-                              .cursor = kit->seat[seat].cursor};
+    return sb_seat_reader(kit->ring, &kit->seat[seat], kit->rec.capacity,
+                          kit->seat[seat].cursor);
 }
 
 struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list)

@@ -74,10 +74,12 @@ struct shmbus_message {
     uint64_t seq;                          /**< the publishing connection's sequence number */
     uint64_t time_ns;                      /**< the publisher's time stamp; 0 without */
     uint64_t lost_before;   /**< messages that this handle has lost since the previous one */
+    uint8_t encoding;       /**< SHMBUS_BYTES …: the publisher's word */
+    uint8_t clock;          /**< SHMBUS_CLOCK_… of time_ns: likewise */
+    uint16_t reserved0;     /**< 0 */
     uint32_t flags;         /**< 0 */
-    uint16_t encoding;      /**< SHMBUS_BYTES … */
-    uint16_t clock;         /**< SHMBUS_CLOCK_… of time_ns */
-    uint64_t reserved[6];   /**< 0 */
+    uint64_t reserved[5];   /**< 0 */
+    uint64_t *hold_at;      /**< private */
     uint64_t hold;          /**< private */
     struct shmbus_sub *sub; /**< private; NULL once released */
 };
