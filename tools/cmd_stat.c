@@ -40,8 +40,10 @@ static int add_handle_json(const struct shmbus_handle_info *handle, void *arg)
     return json_array_append_new(arg, object) == 0 ? 0 : SHMBUS_E_NOMEM;
 }
 
-/* The settings and figures as JSON. Without a coordinator what queues hold and have lost is left
- * out, which handles is NULL for; else it is given up. */
+/*
+ * The settings and figures as JSON. Without a coordinator what queues hold and have lost is left
+ * out, which handles is NULL for; else it is given up.
+ */
 static json_t *bus_json(const struct shmbus_bus_stats *bus, json_t *handles)
 {
     bool known = handles != NULL;
@@ -64,23 +66,17 @@ static int add_handle_row(const struct shmbus_handle_info *handle, void *arg)
 {
     struct table *table = arg;
     const struct shmbus_queue_stats *queue = handle->queue;
-    char *patterns = NULL;
-    size_t size;
-    FILE *file = open_memstream(&patterns, &size);
-    if (file == NULL)
+    char *patterns = join_words(handle->patterns, handle->pattern_count);
+    if (patterns == NULL)
         return SHMBUS_E_NOMEM;
-    for (size_t i = 0; i < handle->pattern_count; i++)
-        fprintf(file, "%s%s", i > 0 ? " " : "", handle->patterns[i]);
-    if (fclose(file) == 0) {
-        table_add_number(table, handle->pid);
-        table_add(table, handle->kind);
-        table_add(table, full_word(queue->full));
-        table_add_number(table, queue->queue_len);
-        table_add_number(table, queue->queued);
-        table_add_number(table, queue->received);
-        table_add_number(table, queue->dropped);
-        table_add(table, patterns);
-    }
+    table_add_number(table, handle->pid);
+    table_add(table, handle->kind);
+    table_add(table, full_word(queue->full));
+    table_add_number(table, queue->queue_len);
+    table_add_number(table, queue->queued);
+    table_add_number(table, queue->received);
+    table_add_number(table, queue->dropped);
+    table_add(table, patterns);
     free(patterns);
     return table->failed ? SHMBUS_E_NOMEM : 0;
 }

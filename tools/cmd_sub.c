@@ -70,23 +70,6 @@ static const char *take_option(struct sub *sub, int option, const char **name)
     }
 }
 
-/* The patterns joined by spaces, as they were given; NULL if memory ran out. */
-static char *join(char **words, size_t count)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *file = open_memstream(&text, &size);
-    if (file == NULL)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        fprintf(file, "%s%s", i > 0 ? " " : "", words[i]);
-    if (fclose(file) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
 /* Reads the arguments. Returns -1 to go on, else the status to exit with. */
 static int read_args(struct sub *sub, int argc, char **argv)
 {
@@ -112,7 +95,7 @@ static int read_args(struct sub *sub, int argc, char **argv)
                           sub->pattern_count, SHMBUS_PATTERNS_MAX);
     for (size_t i = 0; i < sub->pattern_count; i++)
         sub->patterns[i] = shmbus_text(argv[optind + (int)i]);
-    sub->subject = join(argv + optind, sub->pattern_count);
+    sub->subject = join_words((const char *const *)(argv + optind), sub->pattern_count);
     return sub->subject != NULL ? -1 : fail(sub->tool, NULL, "memory ran out");
 }
 

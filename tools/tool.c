@@ -105,3 +105,19 @@ int tool_connect(const struct tool *tool, struct shmbus_conn **conn)
     int rc = tool_try_connect(tool, 0, conn);
     return rc == 0 ? -1 : tool_connect_failed(tool, rc);
 }
+
+char *join_words(const char *const *words, size_t count)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    if (file == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        fprintf(file, "%s%s", i > 0 ? " " : "", words[i]);
+    if (fclose(file) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -9,6 +9,7 @@
 #define TOOLS_TOOL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <shmbus/connection.h>
@@ -58,6 +59,9 @@ int tool_connect_failed(const struct tool *tool, int rc);
 
 /* Both: returns -1 and *conn to go on, else the status to exit with. */
 int tool_connect(const struct tool *tool, struct shmbus_conn **conn);
+
+/* The words with a space between them, to be freed; NULL if memory ran out. */
+char *join_words(const char *const *words, size_t count);
 
 /* For a local connection that ends with its scope. */
 #define AUTO_CONN __attribute__((cleanup(tool_disconnect))) struct shmbus_conn

@@ -27,6 +27,7 @@ refused "a queue that is too long" ".*" --queue-len 99999999 "$SHMBUS_BUS"
 refused "a size that is none" "--arena-size '1X': .*" --arena-size 1X a
 refused "a mode that is none" "--mode '888': .*" --mode 888 a
 refused "equal wildcards" ".*" --s-wild x --m-wild x "$SHMBUS_BUS"
+refused "a wildcard that cannot be written" ".*" --s-wild $'\377' "$SHMBUS_BUS"
 printf 'queue-len = 5\nfrobnicate = 1\n' >"$work/bad.conf"
 refused "an unknown key" "$work/bad.conf:2: there is no option 'frobnicate'" \
     --config "$work/bad.conf" a
