@@ -25,6 +25,7 @@
 #define sb_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define sb_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define sb_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define sb_add_acq_rel(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
 #define sb_sub_relaxed(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
 #define sb_sub_acq_rel(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
 #define sb_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
@@ -137,24 +138,29 @@ SB_INLINE bool sb_cas_pair(struct sb_pair *p, uint64_t old_lo, uint64_t old_hi, 
     sb_tsan_acquires(p);
     return done;
 #elif defined(__aarch64__)
-    uint64_t lo, hi, differs;
+    uint64_t lo, hi, put_lo, put_hi;
     uint32_t failed;
     sb_tsan_releases(p);
-    do {
-        __asm__ __volatile__("ldaxp %0, %1, %2" : "=&r"(lo), "=&r"(hi) : "Q"(*p) : "memory");
-        differs = (lo ^ old_lo) | (hi ^ old_hi);
-        /* ldaxp of a pair is single-copy atomic only if the store succeeds: write back what was
-         * read when it differs, so that a torn read is never taken for an answer. */
-        uint64_t put_lo = differs ? lo : new_lo;
-        uint64_t put_hi = differs ? hi : new_hi;
-        __asm__ __volatile__("stlxp %w0, %2, %3, %1"
-                             : "=&r"(failed), "=Q"(*p)
-                             : "r"(put_lo), "r"(put_hi)
-                             : "memory");
-    } while (failed);
+    /*
+     * One block, so that the compiler puts no access between load and store, which could make the
+     * store fail for ever. ldaxp of a pair is single-copy atomic only if the store succeeds: what
+     * was read is written back when it differs, so that a torn read is never taken for an answer.
+     */
+    __asm__ __volatile__(
+        "1: ldaxp %[lo], %[hi], %[p]\n\t"
+        "cmp %[lo], %[old_lo]\n\t"
+        "ccmp %[hi], %[old_hi], #0, eq\n\t"
+        "csel %[put_lo], %[new_lo], %[lo], eq\n\t"
+        "csel %[put_hi], %[new_hi], %[hi], eq\n\t"
+        "stlxp %w[failed], %[put_lo], %[put_hi], %[p]\n\t"
+        "cbnz %w[failed], 1b"
+        : [lo] "=&r"(lo), [hi] "=&r"(hi), [put_lo] "=&r"(put_lo), [put_hi] "=&r"(put_hi),
+          [failed] "=&r"(failed), [p] "+Q"(*p)
+        : [old_lo] "r"(old_lo), [old_hi] "r"(old_hi), [new_lo] "r"(new_lo), [new_hi] "r"(new_hi)
+        : "memory", "cc");
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     sb_tsan_acquires(p);
-    return differs == 0;
+    return lo == old_lo && hi == old_hi;
 #else
 #error "shmbus needs a lock-free 16-byte compare-and-swap: x86-64 or arm64"
 #endif

@@ -7,8 +7,9 @@
  * instructions only and guards what is marked (list). They are taken in this order: any of them
  * may be skipped, none taken while a later one is held. Receiving takes none on its fast path.
  *
- * Lifetime: a connection is referenced by its user, by each handle, and through subscriptions by
- * each unreleased message. shmbus_conn_free() drops the user's reference; the last one unmaps.
+ * Lifetime: a connection is referenced by its user and by each handle; a subscription stays, freed,
+ * until its last message is released. shmbus_conn_free() drops the user's reference; the last one
+ * unmaps.
  */
 #ifndef SB_CLIENT_CLIENT_H
 #define SB_CLIENT_CLIENT_H
@@ -70,8 +71,10 @@ struct shmbus_conn {
     char name[SB_NAME_MAX + 1];
     bool observer;
 
-    struct shmbus_sub *subs;                  /* (list) open and closed ones, until released */
-    struct shmbus_sub *leaving;               /* (list) released ones that are to LEAVE */
+    struct shmbus_sub *subs;    /* (list) open and closed ones, until released */
+    struct shmbus_sub *leaving; /* (list) freed ones that are to LEAVE */
+    bool lingers;               /* (list) on the list of sb_linger(), with the next one */
+    struct shmbus_conn *next_lingering;
     uint64_t closed_received, closed_dropped; /* (list) totals of those that are not in subs */
 };
 
@@ -113,7 +116,6 @@ struct shmbus_sub {
     uint32_t magic;
     uint32_t fork_id;
     struct shmbus_conn *conn;
-    uint32_t refs; /* atomic: the user; passed on to unreleased messages by sb_recv_detach() */
     uint32_t seat_index, seat_gen;
     uint32_t ring_index, ring_gen;
     const struct sb_seat_rec *rec;
@@ -138,7 +140,7 @@ struct shmbus_sub {
     uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages unreleased under hold i of a batch */
     uint32_t pause_ns;               /* how long to leave the ring alone when it is empty */
     uint32_t spin_ns;                /* how long to look before sleeping */
-    uint32_t orphaned;               /* atomic: holds left when its user freed it */
+    uint32_t in_hand;                /* messages filled in by the receive that is under way */
     struct sb_source_table *sources;
     struct sb_source *near; /* of the message accepted last */
 
@@ -148,11 +150,8 @@ struct shmbus_sub {
     struct shmbus_topic_view **patterns; /* as their user gave them */
 };
 
-/* subscription.c: one reference is given back; with the last one the subscription waits for the
- * connection's next request to tell the coordinator (LEAVE), and is released then. Does not block.
- */
-void sb_sub_unref(struct shmbus_sub *sub);
-/* 0, or SHMBUS_E_INVALID (NULL, not a subscription), SHMBUS_E_FORKED, with the sentence. */
+/* subscription.c: whether it may be used here: 0, SHMBUS_E_INVALID (NULL, not a subscription),
+ * SHMBUS_E_FORKED, with the sentence. */
 int sb_sub_mine(const struct shmbus_sub *sub);
 /* Why it is closed now: the arena's and the connection's word, kept once seen. */
 uint32_t sb_sub_reason(const struct shmbus_sub *sub);

@@ -32,10 +32,8 @@ void sb_conn_ref(struct shmbus_conn *conn)
 /* Nobody uses the connection any more. */
 static void sb_conn_destroy(struct shmbus_conn *conn)
 {
-    if (conn->sock >= 0) {
-        sb_sub_abandon_all(conn);
+    if (conn->sock >= 0)
         close(conn->sock);
-    }
     sb_attach_undo(conn);
     free(conn->buffer);
     conn->magic = 0;
@@ -190,6 +188,7 @@ int shmbus_connect(const char *name, const struct shmbus_connect_options *given,
         return ret;
     if (out == NULL)
         return sb_fail(SHMBUS_E_INVALID, "there is no place to put the connection: conn is NULL");
+    sb_linger_sweep();
     int64_t deadline =
         options.wait_ns == SHMBUS_FOREVER ? SB_NEVER : sb_clock_after(options.wait_ns);
     struct shmbus_conn *conn = NULL;
@@ -230,9 +229,12 @@ void shmbus_conn_free(struct shmbus_conn *conn)
 {
     if (conn == NULL || sb_conn_forked(conn))
         return; /* in a forked child everything is the parent's */
-    int ret = shmbus_disconnect(conn);
-    if (ret == 0)
-        sb_conn_unref(conn);
+    if (shmbus_disconnect(conn))
+        return;
+    sb_sub_leave_all(conn, false);
+    sb_linger(conn);
+    sb_conn_unref(conn);
+    sb_linger_sweep();
 }
 
 const char *shmbus_conn_id(const struct shmbus_conn *conn)

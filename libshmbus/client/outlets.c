@@ -88,6 +88,7 @@ static bool sb_seat_list_place(struct sb_seat_list *list)
         struct sb_mapping *inbox = list->wants[i].mapping;
         struct sb_target_seat *seat = &list->seats[i];
         uint64_t offset = seat->rec->offset;
+        sb_fence_acquire(); /* what was read of the record, before its generation again */
         if (!inbox || offset > inbox->size || inbox->size - offset < sizeof(struct sb_seat) ||
             !sb_target_seat_live(seat))
             return false;
@@ -241,6 +242,7 @@ static int sb_outlet_make(struct sb_publishing *p, struct sb_outlet_plan *plan, 
     uint32_t capacity = rec->capacity;
     for (uint32_t i = 0; i < plan->list.count; i++)
         plan->list.wants[i].mapping = wants[2 + i].mapping;
+    sb_fence_acquire(); /* what was read of the record, before its generation again */
     if (!rings || !bells || capacity == 0 || capacity > SB_QUEUE_MAX || offset > rings->size ||
         rings->size - offset < sb_ring_bytes(capacity) ||
         bell + sizeof(struct sb_bell) > bells->size || !sb_seat_list_place(&plan->list) ||
@@ -256,7 +258,6 @@ static int sb_outlet_make(struct sb_publishing *p, struct sb_outlet_plan *plan, 
     o->target.ring = sb_ring_view((struct sb_ring *)(void *)(rings->base + offset), capacity);
     o->target.limited = rec->full == SB_REJECT_NEWEST;
     o->target.bell = (struct sb_bell *)(void *)(bells->base + bell);
-    o->target.wakes = rec->wakes;
     o->target.index = plan->index;
     o->target.gen = plan->gen;
     o->target.rec = rec;
@@ -292,20 +293,17 @@ void sb_outlets_unref(void *ctx, struct sb_target_set *set)
 
 static void sb_set_add_bell(struct sb_target_set *set, const struct sb_target *t)
 {
-    for (struct sb_target_bell *b = set->bell; b < set->bell_end; b++) {
-        if (b->bell != t->bell)
-            continue;
-        if (b->wakes < t->wakes)
-            b->wakes = t->wakes;
-        return;
+    for (struct sb_bell **b = set->bell; b < set->bell_end; b++) {
+        if (*b == t->bell)
+            return;
     }
-    *set->bell_end++ = (struct sb_target_bell){t->bell, t->wakes};
+    *set->bell_end++ = t->bell;
 }
 
 static struct sb_target_set *sb_set_new(uint32_t count)
 {
     struct sb_target_set *set = malloc(sizeof(*set) + count * sizeof(set->target[0]));
-    struct sb_target_bell *bell = malloc((count ? count : 1) * sizeof(*bell));
+    struct sb_bell **bell = malloc((count ? count : 1) * sizeof(*bell));
     if (!set || !bell) {
         free(set);
         free(bell);

@@ -43,14 +43,32 @@ static uint32_t sb_publish_push(struct sb_lane *lane, uint64_t desc)
     return taken;
 }
 
+/*
+ * Somebody may sleep at a bell of the set. How many is read now: a seat that joined a ring has
+ * grown the number before its reader could announce itself, and the announcement has been acquired.
+ */
+static SB_COLD void sb_publish_wake(const struct sb_target_set *set, struct sb_bell *bell)
+{
+    uint32_t wakes = 1;
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct sb_target *t = set->target[i];
+        uint32_t of_ring = t->bell == bell ? sb_load_relaxed(&t->rec->wakes) : 0;
+        if (of_ring > wakes)
+            wakes = of_ring;
+    }
+    sb_bell_wake(bell, wakes);
+}
+
 /* All rings first, then all bells, each once. */
 static void sb_publish_ring_bells(const struct sb_target_set *set)
 {
     /* Pushed before looking for sleepers; pairs with the waiter's fence between announcement and
      * second look. */
     sb_fence_full();
-    for (const struct sb_target_bell *bell = set->bell; bell < set->bell_end; bell++)
-        sb_bell_ring(bell->bell, bell->wakes);
+    for (struct sb_bell *const *bell = set->bell; bell < set->bell_end; bell++) {
+        if (sb_bell_may_sleep(*bell))
+            sb_publish_wake(set, *bell);
+    }
 }
 
 static SB_COLD int sb_publish_too_large(struct sb_publishing *p, size_t size)
@@ -191,7 +209,8 @@ SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_pub
     /* The push ended with a read-modify-write of the tail. Pushed before looking for sleepers;
      * pairs with the waiter's fence between announcement and second look. */
     sb_fence_full_after_rmw();
-    sb_bell_ring(target->bell, target->wakes);
+    if (sb_unlikely(sb_bell_may_sleep(target->bell)))
+        sb_publish_wake(lane->set, target->bell);
     return true;
 }
 

@@ -51,9 +51,12 @@ void sb_sources_free(struct shmbus_conn *conn, struct sb_source_table *sources)
     free(sources);
 }
 
-/* Whether some message of the subscription is unreleased beside the one being checked. */
+/* Whether some message of the subscription is unreleased beside the one being checked: under
+ * another hold, or under the same one, earlier in its batch. */
 static bool sb_source_pinned(const struct shmbus_sub *sub)
 {
+    if (sub->in_hand)
+        return true;
     const struct sb_seat *seat = sub->reader.seat;
     uint32_t held = 0;
     for (uint32_t h = 0; h < SB_HELD_MAX; h++)

@@ -100,7 +100,7 @@ struct sb_books sb_sub_books(const struct shmbus_sub *sub, bool gone)
     uint64_t seen = sb_ring_tail_seen(sub->reader.ring, sub->reader.capacity, sub->reader.bits);
     uint64_t rejected = sb_load_relaxed(&sub->reader.ring->rejected) - sub->rec->rejected_base;
     uint64_t end = sb_load_acquire(&sub->rec->end);
-    uint64_t tail = end < seen ? end : seen;
+    uint64_t tail = sb_seat_tail(sub->reader.seat, end, seen);
     uint64_t cursor, hand = sb_sub_in_hand(sub, &cursor);
     struct sb_books books = sb_seat_books(sub->reader.seat, sub->start, tail, rejected,
                                           sub->reader.capacity, sub->full, gone);

@@ -91,7 +91,6 @@ static int sb_sub_new(struct shmbus_conn *conn, const struct shmbus_topic *patte
     sub->magic = SB_MAGIC_SUB;
     sub->fork_id = conn->fork_id;
     sub->conn = conn;
-    sub->refs = 1;
     sub->sources = sb_sources_new();
     int ret = sub->sources ? sb_sub_add_patterns(sub, patterns, count, bytes)
                            : sb_fail(SHMBUS_E_NOMEM, "no memory for a subscription");
@@ -238,7 +237,7 @@ int shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *p
     ret = sb_sub_new(conn, patterns, count, &bytes, &sub);
     if (ret)
         return ret;
-    sb_sub_leave_all(conn);
+    sb_sub_leave_all(conn, true);
     ret = sb_sub_ask(sub, &options, bytes, &reply);
     if (ret) {
         sb_sub_destroy(sub);
@@ -247,7 +246,7 @@ int shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *p
     ret = sb_sub_adopt(sub, &reply);
     if (ret) {
         sb_sub_give_up(sub);
-        sb_sub_leave_all(conn);
+        sb_sub_leave_all(conn, true);
         return ret;
     }
     sb_sub_enlist(sub);

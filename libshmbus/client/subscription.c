@@ -2,10 +2,11 @@
 /*
  * The life of a subscription.
  *
- * It is on its connection's list from the moment it is granted until its user has freed it and its
- * last message is released. Then it moves to the list of those that are leaving, without waiting
- * for anybody, since shmbus_release() may be what ends it; the coordinator is told by the next call
- * that may wait, or at the end of the connection.
+ * It is on its connection's list from the moment it is granted until its user frees it; then on the
+ * list of those that are leaving, until its last message is released. shmbus_release() only gives
+ * the hold back and looks at nothing after that, so that it costs the same in any thread at any
+ * time: what has been released is found by the next call that may wait (sb_sub_leave_all(),
+ * sb_linger_sweep()), which tells the coordinator and frees. Until then an empty seat pins nothing.
  */
 #include "client/subscription.h"
 
@@ -54,10 +55,11 @@ void sb_sub_destroy(struct shmbus_sub *sub)
     free(sub);
 }
 
-/* Leaves the list, and its figures to the connection's totals. */
+/* Off the list, its figures to the connection's totals, and among those that are leaving. */
 static void sb_sub_delist(struct shmbus_sub *sub)
 {
     struct shmbus_conn *conn = sub->conn;
+    sb_lock_acquire(&conn->list);
     struct shmbus_sub **at = &conn->subs;
     while (*at != sub)
         at = &(*at)->next;
@@ -67,35 +69,29 @@ static void sb_sub_delist(struct shmbus_sub *sub)
     conn->closed_dropped += books.dropped;
     sub->next = conn->leaving;
     conn->leaving = sub;
-}
-
-void sb_sub_unref(struct shmbus_sub *sub)
-{
-    /* Acquire: all that was done with its messages is over. */
-    if (sb_sub_acq_rel(&sub->refs, 1) != 1)
-        return;
-    struct shmbus_conn *conn = sub->conn;
-    sb_lock_acquire(&conn->list);
-    sb_sub_delist(sub);
     sb_lock_release(&conn->list);
-    sb_conn_unref(conn);
 }
 
 void sb_sub_give_up(struct shmbus_sub *sub)
 {
     struct shmbus_conn *conn = sub->conn;
+    sb_conn_ref(conn);
     sb_lock_acquire(&conn->list);
     sub->next = conn->leaving;
     conn->leaving = sub;
     sb_lock_release(&conn->list);
 }
 
+/* Takes one that is leaving and has no message unreleased off its list. */
 static struct shmbus_sub *sb_sub_next_leaving(struct shmbus_conn *conn)
 {
     sb_lock_acquire(&conn->list);
-    struct shmbus_sub *sub = conn->leaving;
+    struct shmbus_sub **at = &conn->leaving;
+    while (*at && !sb_recv_idle(*at))
+        at = &(*at)->next;
+    struct shmbus_sub *sub = *at;
     if (sub)
-        conn->leaving = sub->next;
+        *at = sub->next;
     sb_lock_release(&conn->list);
     return sub;
 }
@@ -106,27 +102,66 @@ static struct sb_seat_request sb_sub_request(const struct shmbus_sub *sub, uint3
         .head.type = type, .seat = sub->seat_index, .seat_gen = sub->seat_gen};
 }
 
-void sb_sub_leave_all(struct shmbus_conn *conn)
+void sb_sub_leave_all(struct shmbus_conn *conn, bool wait)
 {
     struct shmbus_sub *sub;
     while ((sub = sb_sub_next_leaving(conn)) != NULL) {
         struct sb_seat_request leave = sb_sub_request(sub, SB_CONTROL_LEAVE);
         struct sb_control_head reply;
-        int ret = sb_request(conn, &leave, sizeof(leave), &reply, sizeof(reply));
-        (void)ret; /* late: it was sent and will be served; away: the next coordinator will see */
+        if (wait) {
+            int ret = sb_request(conn, &leave, sizeof(leave), &reply, sizeof(reply));
+            (void)ret; /* late: it was sent and will be served; away: the next one will see */
+        } else {
+            sb_lock_acquire(&conn->control);
+            sb_request_post(conn, &leave, sizeof(leave));
+            sb_lock_release(&conn->control);
+        }
         sb_sub_destroy(sub);
+        sb_conn_unref(conn);
     }
 }
 
-void sb_sub_abandon_all(struct shmbus_conn *conn)
+/*
+ * Connections that may have subscriptions leaving, freed or not; each is referenced.
+ */
+static struct sb_lock sb_linger_lock;
+static struct shmbus_conn *sb_lingering;
+
+void sb_linger(struct shmbus_conn *conn)
 {
-    struct shmbus_sub *sub;
-    while ((sub = sb_sub_next_leaving(conn)) != NULL) {
-        struct sb_seat_request leave = sb_sub_request(sub, SB_CONTROL_LEAVE);
-        sb_lock_acquire(&conn->control);
-        sb_request_post(conn, &leave, sizeof(leave));
-        sb_lock_release(&conn->control);
-        sb_sub_destroy(sub);
+    sb_lock_acquire(&sb_linger_lock);
+    sb_lock_acquire(&conn->list);
+    if (conn->leaving && !conn->lingers) {
+        conn->lingers = true;
+        sb_conn_ref(conn);
+        conn->next_lingering = sb_lingering;
+        sb_lingering = conn;
+    }
+    sb_lock_release(&conn->list);
+    sb_lock_release(&sb_linger_lock);
+}
+
+static struct shmbus_conn *sb_linger_take_all(void)
+{
+    sb_lock_acquire(&sb_linger_lock);
+    struct shmbus_conn *all = sb_lingering;
+    sb_lingering = NULL;
+    for (struct shmbus_conn *conn = all; conn; conn = conn->next_lingering)
+        conn->lingers = false;
+    sb_lock_release(&sb_linger_lock);
+    return all;
+}
+
+void sb_linger_sweep(void)
+{
+    struct shmbus_conn *next;
+    for (struct shmbus_conn *conn = sb_linger_take_all(); conn; conn = next) {
+        next = conn->next_lingering;
+        if (sb_conn_forked(conn))
+            continue; /* the parent's */
+        sb_sub_leave_all(conn, false);
+        sb_linger(conn);
+        sb_conn_unref(conn);
     }
 }
 
@@ -199,10 +234,11 @@ void shmbus_sub_free(struct shmbus_sub *sub)
     (void)ret; /* an open seat that is left ends all the same */
     sb_sub_pass_rest(sub);
     sb_conn_ref(conn);
-    if (sb_recv_detach(sub))
-        sb_sub_unref(sub);
-    sb_sub_leave_all(conn);
+    sb_sub_delist(sub);
+    sb_sub_leave_all(conn, true);
+    sb_linger(conn);
     sb_conn_unref(conn);
+    sb_linger_sweep();
 }
 
 const char *shmbus_sub_why(const struct shmbus_sub *sub)

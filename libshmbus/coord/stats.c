@@ -12,8 +12,7 @@ struct sb_books sb_coord_stats_seat(struct sb_coord_seat *seat, bool dead)
     uint64_t tail = sb_coord_ring_tail(ring);
     uint64_t rejected =
         seat->reason ? seat->rejected_end : sb_load_relaxed(&ring->view.mem->rejected);
-    if (tail > seat->end)
-        tail = seat->end;
+    tail = sb_seat_tail(sb_coord_seat_at(seat->conn, seat->slot), seat->end, tail);
     rejected = rejected > seat->rejected_base ? rejected - seat->rejected_base : 0;
     struct sb_books books = sb_seat_books(sb_coord_seat_at(seat->conn, seat->slot), seat->start,
                                           tail, rejected, ring->view.capacity, ring->full, dead);

@@ -42,10 +42,16 @@ uint32_t sb_bell_announce(struct sb_bell *bell);
 /* The slow half of ringing: S was seen set. */
 void sb_bell_wake(struct sb_bell *bell, uint32_t wakes);
 
+/* Whether somebody may sleep; after a push and the caller's full fence. */
+SB_INLINE bool sb_bell_may_sleep(const struct sb_bell *bell)
+{
+    return sb_load_acquire(&bell->word) & SB_BELL_S;
+}
+
 /* Rings after a push; the caller's full fence lies between. wakes: how many may sleep. */
 SB_INLINE void sb_bell_ring(struct sb_bell *bell, uint32_t wakes)
 {
-    if (sb_unlikely(sb_load_acquire(&bell->word) & SB_BELL_S))
+    if (sb_unlikely(sb_bell_may_sleep(bell)))
         sb_bell_wake(bell, wakes);
 }
 

@@ -35,17 +35,12 @@
 #include "shm/buddy.h"
 #include "shm/target.h"
 
-struct sb_target_bell {
-    struct sb_bell *bell;
-    uint32_t wakes;
-};
-
 /* The rings that match one topic, and their bells, each once; shared by the lanes and blocks that
  * use it. */
 struct sb_target_set {
     uint32_t refs;
     uint32_t count;
-    struct sb_target_bell *bell, *bell_end;
+    struct sb_bell **bell, **bell_end;
     struct sb_target *target[];
 };
 

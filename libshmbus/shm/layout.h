@@ -365,17 +365,16 @@ SB_INLINE uint32_t sb_hold_count(uint64_t hold)
  */
 #define SB_BLOCK_UNIT 256u
 #define SB_CHUNK_UNIT 16u
-#define SB_BLOCK_MAX 8192u /* of blocks that hold several chunks */
+#define SB_BLOCK_MAX 16384u /* of blocks that hold several chunks */
 
 struct sb_block {
     uint32_t size; /* bytes, header included */
     uint32_t pad;
     uint64_t pad1;
-    uint64_t starts[8]; /* atomic: bit i: a chunk starts at i * 16; they cover SB_BLOCK_MAX */
-    uint64_t pad2[2];
+    uint64_t starts[16]; /* atomic: bit i: a chunk starts at i * 16; they cover SB_BLOCK_MAX */
 };
-static_assert(sizeof(struct sb_block) == 96, "layout");
-static_assert(8 * 64 * SB_CHUNK_UNIT == SB_BLOCK_MAX, "layout");
+static_assert(sizeof(struct sb_block) == 144, "layout");
+static_assert(16 * 64 * SB_CHUNK_UNIT == SB_BLOCK_MAX, "layout");
 
 struct sb_chunk {
     uint32_t route;  /* sb_route_id() */

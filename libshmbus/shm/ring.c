@@ -18,7 +18,7 @@ uint64_t sb_ring_tail_seen(const struct sb_ring *mem, uint32_t capacity, uint32_
         uint64_t tail = sb_load_acquire(&mem->tail);
         uint64_t index = sb_ring_index(tail, bits);
         if (index >= capacity)
-            return tail;
+            return sb_ring_next(tail, capacity, bits);
         /* The slot is of this lap: its push has taken effect and only the tail is behind. When it
          * is of a later lap the tail was stale: look again, though not for ever, since a spoiled
          * ring may show anything. */
@@ -36,7 +36,9 @@ uint64_t sb_ring_tail_exact(struct sb_ring *mem, uint32_t capacity, uint32_t bit
     for (uint32_t tries = 0;; tries++) {
         uint64_t tail = sb_load_acquire(&mem->tail);
         uint64_t index = sb_ring_index(tail, bits);
-        if (index >= capacity || tries == SB_PUSH_TRIES)
+        if (index >= capacity)
+            return sb_ring_next(tail, capacity, bits);
+        if (tries == SB_PUSH_TRIES)
             return tail;
         if (sb_load_acquire(&mem->slot[index].seq) <= sb_ring_lap(tail, bits))
             return tail;

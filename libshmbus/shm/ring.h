@@ -183,10 +183,13 @@ SB_INLINE enum sb_push sb_ring_push(const struct sb_ring_view *ring, uint64_t de
     return sb_unlikely(ret == SB_PUSH_AGAIN) ? sb_ring_push_again(ring, desc, limit, pos) : ret;
 }
 
-/* t': the tail, or one more if the slot there is already of this lap. Writes nothing. */
+/*
+ * t': the tail, or one more if the slot there is already of this lap. Writes nothing. What comes
+ * out is a position of the ring, whatever others have written: readers index with it.
+ */
 uint64_t sb_ring_tail_seen(const struct sb_ring *mem, uint32_t capacity, uint32_t bits);
 
-/* t' after helping the tail to it; for parties that may write the segment. */
+/* t' after helping the tail to it; for parties that may write the segment. A position, too. */
 uint64_t sb_ring_tail_exact(struct sb_ring *mem, uint32_t capacity, uint32_t bits);
 
 /* Counts a refusal, or marks the ring spoiled and counts it so. */

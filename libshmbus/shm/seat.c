@@ -16,6 +16,9 @@ uint64_t sb_seat_jump(struct sb_reader *r)
     uint64_t oldest = sb_ring_lap_before(sb_load_acquire(&r->ring->tail), r->bits);
     if (oldest < least || oldest > most || sb_ring_index(oldest, r->bits) >= r->capacity)
         oldest = least;
+    uint64_t end = r->end ? sb_load_acquire(r->end) : SB_OPEN_END;
+    if (oldest > end)
+        oldest = end;
     if (oldest <= from)
         return 0;
     sb_seat_pass(r, oldest, 0, 0);

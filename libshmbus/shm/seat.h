@@ -33,6 +33,7 @@
 
 /* What a reading thread needs; everything but cursor is fixed. Made by sb_seat_reader(). */
 struct sb_reader {
+    const uint64_t *end;        /* in the seat's record; NULL: the seat has none */
     const struct sb_ring *ring; /* may be a read-only mapping */
     struct sb_seat *seat;
     uint32_t capacity;
@@ -73,7 +74,8 @@ SB_INLINE enum sb_look sb_seat_look(const struct sb_reader *r, uint64_t pos)
     uint64_t lap = sb_ring_lap(pos, r->bits);
     if (sb_likely(seq == lap + 1))
         return SB_LOOK_READY;
-    return seq <= lap ? SB_LOOK_EMPTY : SB_LOOK_LAPPED;
+    /* A lap that no position can have was not written by a push: nothing to jump to. */
+    return seq <= lap || seq > sb_ring_lap(UINT64_MAX, r->bits) ? SB_LOOK_EMPTY : SB_LOOK_LAPPED;
 }
 
 /* Puts a word into the first hold, which must be free and which publishers always look at. */
@@ -146,10 +148,24 @@ SB_INLINE uint32_t sb_seat_free_hold(const struct sb_seat *seat)
 }
 
 /*
- * After SB_LOOK_LAPPED: moves the cursor to the oldest position that can still be there and returns
- * how many positions were jumped over.
+ * After SB_LOOK_LAPPED: moves the cursor to the oldest position that can still be there, but not
+ * beyond the seat's end, and returns how many positions were jumped over.
  */
 uint64_t sb_seat_jump(struct sb_reader *r);
+
+/*
+ * The tail as far as it is the seat's: `end`, or the cursor where that has gone on. A reader looks
+ * at the end after it has seen a message, so it may return what was pushed while the end was being
+ * stored (tests/model/leave.py).
+ */
+SB_INLINE uint64_t sb_seat_tail(const struct sb_seat *seat, uint64_t end, uint64_t tail)
+{
+    if (tail <= end)
+        return tail;
+    uint64_t cursor = sb_load_acquire(&seat->cursor);
+    uint64_t least = cursor > end ? cursor : end;
+    return least < tail ? least : tail;
+}
 
 /* The books of a seat, from values that may be hostile: everything is copied and clamped. */
 struct sb_books {

@@ -46,7 +46,6 @@ struct sb_target {
     uint64_t limit; /* pushes stop here until the cursor is read again; 0 at first */
     struct sb_target_seat *seats;
     struct sb_bell *bell;
-    uint32_t wakes;
     uint32_t index; /* of rec in the table of rings */
     uint32_t gen;
     const struct sb_ring_rec *rec;

@@ -48,8 +48,7 @@ struct kit *kit_new(uint32_t capacity, uint32_t full, uint32_t seats, uint64_t f
 
 struct sb_reader kit_reader(struct kit *kit, uint32_t seat)
 {
-    return sb_seat_reader(kit->ring, &kit->seat[seat], kit->rec.capacity,
-                          kit->seat[seat].cursor);
+    return sb_seat_reader(kit->ring, &kit->seat[seat], kit->rec.capacity, kit->seat[seat].cursor);
 }
 
 struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list)
@@ -62,7 +61,6 @@ struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list)
                               .seat_count = kit->seats,
                               .seats = list,
                               .bell = &kit->bell,
-                              .wakes = kit->seats,
                               .gen = kit->rec.gen,
                               .rec = &kit->rec};
 }
