@@ -121,17 +121,19 @@ static int sb_source_new(struct shmbus_sub *sub, uint32_t name, struct sb_source
     return 0;
 }
 
+/* Whether descriptors that name it mean this source: of a generation they have 8 bits only, which
+ * may have gone round since. */
+static bool sb_source_is(const struct sb_source *source, uint32_t name)
+{
+    return source->name == name && source->rec && sb_load_acquire(&source->rec->gen) == source->gen;
+}
+
 static SB_NOINLINE int sb_source_find(struct shmbus_sub *sub, uint32_t name,
                                       struct sb_source **source)
 {
     struct sb_source *s = sub->sources->bucket[(name >> 8) % SB_SOURCE_BUCKETS];
-    while (s && s->name != name)
+    while (s && !sb_source_is(s, name))
         s = s->next;
-    /* The 8 bits of generation may have gone round since. */
-    if (s && sb_load_acquire(&s->rec->gen) != s->gen) {
-        sb_sources_sweep(sub);
-        return SB_SOURCE_SKIP;
-    }
     int ret = s ? 0 : sb_source_new(sub, name, &s);
     if (ret == 0)
         *source = s;
@@ -197,8 +199,8 @@ static int sb_verdict_new(struct shmbus_sub *sub, struct sb_source *source, uint
     if (source->verdict_count >= SB_SOURCE_VERDICTS)
         sb_verdicts_sweep(sub, source);
     struct sb_delivered *delivered = sb_delivered_new(conn, rec, source->rec);
-    if (!delivered)
-        return SHMBUS_E_NOMEM;
+    if (!delivered) /* the record may have been of something else before it was copied whole */
+        return sb_load_acquire(&rec->gen) != gen ? SB_SOURCE_SKIP : SHMBUS_E_NOMEM;
     struct sb_verdict *verdict = calloc(1, sizeof(*verdict));
     if (!verdict) {
         sb_delivered_free(delivered);
@@ -260,7 +262,7 @@ int sb_source_check(struct shmbus_sub *sub, uint64_t desc, struct sb_found *foun
     struct sb_source *source = sub->near;
     if (sb_source_check_near(source, desc, found))
         return 0;
-    if (source->name != sb_desc_source(desc) || source == &sub->sources->none) {
+    if (!sb_source_is(source, sb_desc_source(desc))) {
         int ret = sb_source_find(sub, sb_desc_source(desc), &source);
         if (ret)
             return ret;
