@@ -56,6 +56,7 @@ int sb_arena_file_open(const char *name, struct sb_arena_file *file)
         return ret;
     }
     file->owner = st.st_uid;
+    file->allocated = (uint64_t)st.st_blocks * 512;
     return 0;
 }
 

@@ -17,6 +17,7 @@
 struct sb_arena_file {
     int fd;
     uid_t owner;
+    uint64_t allocated; /* bytes of memory that it has, which may be fewer than its size */
     struct sb_arena_header header; /* a copy; checked by sb_arena_header_check() */
 };
 

@@ -3,7 +3,7 @@
  * What is left in the memory object of a bus while no coordinator serves it.
  *
  * The file is read, not mapped, and nothing in it is believed: tables are walked by the kernel's
- * word on how much there is, at most as many records as a bus can have.
+ * word on how much there is, at most as many records as a bus can have and its memory can hold.
  */
 #include <unistd.h>
 
@@ -21,6 +21,8 @@ static uint32_t sb_inspect_count(const struct sb_arena_file *file, const struct 
 {
     _Alignas(8) uint8_t batch[SB_INSPECT_BATCH * SB_INSPECT_RECORD];
     uint32_t found = 0, count = table->count < SB_ROUTES_MAX ? table->count : SB_ROUTES_MAX;
+    if (count > file->allocated / size)
+        count = (uint32_t)(file->allocated / size);
     for (uint32_t i = 0; i < count;) {
         uint32_t in_chunk;
         unsigned k = sb_table_place(i, &in_chunk);
