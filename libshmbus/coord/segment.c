@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "os/map.h"
 #include "os/memfd.h"
+#include "shm/ring_repair.h"
 
 #define SB_COORD_BELLS (SB_BELL_SEGMENT_SIZE / (uint32_t)sizeof(struct sb_bell))
 
@@ -202,6 +203,8 @@ int sb_coord_ring_take(struct sb_coord *c, struct sb_coord_user *user, uint32_t 
         if (ret)
             return ret;
     }
+    /* Whoever could push to a reader in that segment may have left anything there. */
+    (void)sb_ring_repair(found->view.mem, capacity);
     found->gen++;
     found->segment->used++;
     *ring = found;
