@@ -105,6 +105,23 @@ SB_INLINE void sb_fence_full_after_rmw(void)
 #endif
 }
 
+/* Asks for the cache line at p, which need not be mapped, to be written soon. */
+SB_INLINE void sb_prefetch_write(const void *p)
+{
+#if defined(__x86_64__)
+    /* The builtin gives this instruction only with -mprfchw; cores without it take it for a nop. */
+    __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)p));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
+/* Asks for the cache line at p, which need not be mapped, to be read soon. */
+SB_INLINE void sb_prefetch_read(const void *p)
+{
+    __builtin_prefetch(p);
+}
+
 /* Tells the core that this is a spin loop. */
 SB_INLINE void sb_cpu_relax(void)
 {

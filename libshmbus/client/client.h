@@ -133,12 +133,12 @@ struct shmbus_sub {
 
     /* The receiving thread's. */
     const struct sb_slot *slot;      /* at the cursor */
-    const struct sb_slot *slot_end;  /* behind the last */
+    const struct sb_slot *slot_stop; /* where the quick path must not go on */
     uint64_t slot_seq;               /* which seq the slot has when the next message is there */
     uint64_t *hold_first;            /* of the seat */
     uint64_t lost_told;              /* see sb_recv_lost() */
     uint32_t hold_left[SB_HELD_MAX]; /* atomic: messages unreleased under hold i of a batch */
-    uint32_t pause_ns;               /* how long to leave the ring alone when it is empty */
+    uint32_t pause_ns;               /* how long to keep away from a busy ring; 0: it is not */
     uint32_t spin_ns;                /* how long to look before sleeping */
     uint32_t in_hand;                /* messages filled in by the receive that is under way */
     struct sb_source_table *sources;

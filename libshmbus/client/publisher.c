@@ -62,9 +62,9 @@ static SB_COLD void sb_publish_wake(const struct sb_target_set *set, struct sb_b
 /* All rings first, then all bells, each once. */
 static void sb_publish_ring_bells(const struct sb_target_set *set)
 {
-    /* Pushed before looking for sleepers; pairs with the waiter's fence between announcement and
-     * second look. */
-    sb_fence_full();
+    /* A push was done, which ended with a read-modify-write of the tail. Pushed before looking for
+     * sleepers; pairs with the waiter's fence between announcement and second look. */
+    sb_fence_full_after_rmw();
     for (struct sb_bell *const *bell = set->bell; bell < set->bell_end; bell++) {
         if (sb_bell_may_sleep(*bell))
             sb_publish_wake(set, *bell);
@@ -89,10 +89,11 @@ SB_INLINE uint64_t sb_chunk_bytes(size_t size)
 SB_INLINE void sb_publish_head(struct sb_chunk *chunk, uint32_t route, uint32_t tags, size_t size,
                                uint64_t seq)
 {
-    chunk->route = route;
-    chunk->origin = 0;
-    chunk->tags = (uint16_t)tags;
-    chunk->extra = 0;
+    /* Words that lie together in one store. */
+    uint64_t route_origin = route;
+    uint32_t tags_extra = tags;
+    memcpy(&chunk->route, &route_origin, sizeof(chunk->route) + sizeof(chunk->origin));
+    memcpy(&chunk->tags, &tags_extra, sizeof(chunk->tags) + sizeof(chunk->extra));
     chunk->size = (uint32_t)size;
     chunk->seq = seq;
     chunk->time = 0;
@@ -180,20 +181,20 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
 /*
  * The common case in a straight line, with the lock held: the route is up to date and leads to one
  * ring, which takes the message in the middle of a lap; the open block has room; there is no time
- * stamp. False, having changed nothing, for everything else, which sb_publish_locked() does. Same
- * steps, same order (shm/ring.h for the push).
+ * stamp. Returns what to fetch for later publishes. NULL, having changed nothing, for everything
+ * else, which sb_publish_locked() does. Same steps, same order.
  */
 SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_publisher *publisher,
-                                const void *payload, size_t size)
+                                const void *payload, size_t size, struct shmbus_delivery *delivery)
 {
     struct sb_route *route = publisher->route;
     struct sb_lane *lane = &route->lane;
     /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
-    if (sb_unlikely(sb_load_acquire(p->epoch) != route->epoch))
+    if (sb_unlikely(sb_load_acquire(p->epoch) != route->quick))
         return false;
     struct sb_target *target = lane->only;
     uint32_t used = lane->used;
-    if (sb_unlikely(!target || size >= SB_BLOCK_MAX || sb_chunk_bytes(size) > lane->size - used))
+    if (sb_unlikely(size >= SB_BLOCK_MAX || sb_chunk_bytes(size) > lane->size - used))
         return false;
     uint64_t unit = used / SB_CHUNK_UNIT, desc = lane->desc + unit;
     sb_block_mark(lane->block, unit);
@@ -211,6 +212,14 @@ SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_pub
     sb_fence_full_after_rmw();
     if (sb_unlikely(sb_bell_may_sleep(target->bell)))
         sb_publish_wake(lane->set, target->bell);
+    if (delivery)
+        *delivery = (struct shmbus_delivery){.matched = 1, .seq = p->seq};
+    uint32_t ahead = lane->ahead;
+    if (ahead) {
+        const uint8_t *later = lane->block + lane->used + ahead;
+        sb_prefetch_write(later);
+        sb_prefetch_write(later + SB_CACHE_LINE);
+    }
     return true;
 }
 
@@ -263,13 +272,13 @@ int shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *pay
                              const struct shmbus_publish_options *options,
                              struct shmbus_delivery *delivery)
 {
-    if (sb_unlikely(options || delivery || !publisher || publisher->magic != SB_MAGIC_PUBLISHER))
+    if (sb_unlikely(options || !publisher || publisher->magic != SB_MAGIC_PUBLISHER))
         return sb_publisher_any(publisher, payload, size, options, delivery);
     struct shmbus_conn *conn = publisher->conn;
     if (sb_unlikely(sb_conn_forked(conn) || (!payload && size)))
         return sb_publisher_any(publisher, payload, size, options, delivery);
     sb_lock_acquire(&conn->lock);
-    bool done = sb_publish_quick(conn->publishing, publisher, payload, size);
+    bool done = sb_publish_quick(conn->publishing, publisher, payload, size, delivery);
     sb_lock_release(&conn->lock);
     return sb_likely(done) ? 0 : sb_publisher_any(publisher, payload, size, options, delivery);
 }

@@ -21,6 +21,7 @@ struct sb_route {
     uint32_t index, gen;
     uint32_t id;       /* as chunks name it */
     uint64_t epoch;    /* the routing epoch as of which set is right; 0: never */
+    uint64_t quick;    /* the same if it leads to one ring, else 0 */
     uint64_t set_word; /* of rec, which set was made from */
     struct sb_lane lane;
     uint64_t hash;

@@ -20,11 +20,11 @@
 
 #define SB_SPIN_MAX_NS 50000u /* about what waking a sleeper costs */
 #define SB_SPIN_MIN_NS 2000u
-#define SB_PAUSE_MAX_NS 1000u /* how long a busy ring is left alone, so that it fills */
-#define SB_PAUSE_MIN_NS 100u
-#define SB_PAUSE_SLOT_NS 10u /* but never so long that a queue could fill up */
-#define SB_BUSY_NS 200u      /* a message that comes sooner than that is one of many */
-#define SB_RECV_ROUNDS 1024u /* looks without a message, beyond a whole queue of them */
+#define SB_SPIN_LOOKS 200     /* before the clock is read */
+#define SB_RECV_ROUNDS 1024u  /* looks without a message, beyond a whole queue of them */
+#define SB_AHEAD 256u         /* messages that a reader of a busy ring stays behind */
+#define SB_PAUSE_MAX_NS 8000u /* how long it waits for them */
+#define SB_PAUSE_MIN_NS 500u
 
 static SB_COLD int sb_recv_all_held(void)
 {
@@ -71,20 +71,40 @@ SB_INLINE void sb_recv_fill(struct shmbus_sub *sub, const struct sb_ring *ring,
     m->sub = sub;
 }
 
-/* Moves on to a position; the quick path keeps the slot there and the seq it waits for. */
+/*
+ * Moves on to a position. The quick path keeps the slot there, the seq that it waits for, and where
+ * it must stop: at the last slot of a lap, and now and then while the ring is busy.
+ */
 static void sb_recv_pass(struct shmbus_sub *sub, uint64_t pos, uint32_t taken, uint32_t skipped)
 {
+    const struct sb_reader *r = &sub->reader;
     sb_seat_pass(&sub->reader, pos, taken, skipped);
-    sub->slot = sb_seat_slot(&sub->reader, pos);
-    sub->slot_seq = sb_ring_lap(pos, sub->reader.bits) + 1;
+    uint64_t quick = r->capacity - 1 - (pos & r->mask);
+    if (sub->pause_ns && quick > SB_AHEAD / 2)
+        quick = SB_AHEAD / 2;
+    sub->slot = sb_seat_slot(r, pos);
+    sub->slot_seq = sb_ring_lap(pos, r->bits) + 1;
+    sub->slot_stop = sub->slot + quick;
 }
 
-/* How many of max positions at the cursor are there. */
-static uint32_t sb_recv_ready(const struct sb_reader *r, uint32_t max)
+/* Asks for the lines of a chunk of the near block. desc is only a hint. */
+SB_INLINE void sb_recv_fetch(const struct sb_source *near, uint64_t desc)
+{
+    uint64_t unit = desc - near->near_desc;
+    if (unit < near->near.units) {
+        const uint8_t *chunk = (const uint8_t *)near->near.starts + unit * SB_CHUNK_UNIT;
+        sb_prefetch_read(chunk);
+        sb_prefetch_read(chunk + SB_CACHE_LINE);
+    }
+}
+
+/* How many of max positions at the cursor are there. The first has been seen to be. */
+static uint32_t sb_recv_ready(const struct sb_reader *r, const struct sb_source *near, uint32_t max)
 {
     uint64_t pos = r->cursor;
     uint32_t n = 0;
     do {
+        sb_recv_fetch(near, sb_load_relaxed(&sb_seat_slot(r, pos)->desc));
         pos = sb_ring_next(pos, r->capacity, r->bits);
         n++;
     } while (n < max && sb_seat_look(r, pos) == SB_LOOK_READY);
@@ -114,7 +134,7 @@ SB_INLINE uint32_t sb_recv_look(struct shmbus_sub *sub, uint32_t max)
     for (uint32_t jumps = 0; jumps < SB_RECV_ROUNDS; jumps++) {
         enum sb_look look = sb_seat_look(r, r->cursor);
         if (sb_likely(look == SB_LOOK_READY))
-            return sb_recv_admitted(r, max == 1 ? 1 : sb_recv_ready(r, max));
+            return sb_recv_admitted(r, max == 1 ? 1 : sb_recv_ready(r, sub->near, max));
         if (look == SB_LOOK_EMPTY)
             return 0;
         uint64_t jumped = sb_seat_jump(r);
@@ -208,15 +228,16 @@ static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_messag
 }
 
 /*
- * The common case in a straight line: the next message is there, nothing of the subscription is
- * unreleased, and it is of the block and route that the last one was of. False, having changed
+ * The common case in a straight line: the next message is there and not the last one of a lap,
+ * nothing of the subscription is unreleased, and it is of the block and route that the last one was
+ * of. False, having changed
  * nothing, for everything else, which sb_recv_take() does. Same steps, same order.
  */
 SB_INLINE bool sb_recv_quick(struct shmbus_sub *sub, struct shmbus_message *m)
 {
     const struct sb_slot *slot = sub->slot;
     uint64_t pos = sub->reader.cursor, desc;
-    if (sb_unlikely(sb_load_acquire(&slot->seq) != sub->slot_seq ||
+    if (sb_unlikely(slot == sub->slot_stop || sb_load_acquire(&slot->seq) != sub->slot_seq ||
                     sb_load_acquire(sub->hold_first) != 0))
         return false;
     sb_seat_hold_first(sub->hold_first, sb_hold_word(pos, 1));
@@ -229,16 +250,11 @@ SB_INLINE bool sb_recv_quick(struct shmbus_sub *sub, struct shmbus_message *m)
     }
     found.source->last_seq = found.seq;
     sb_recv_fill(sub, sub->reader.ring, m, &found, sb_hold_word(pos, 1), sub->hold_first);
-    pos++;
-    if (sb_unlikely(++slot == sub->slot_end)) {
-        slot = sub->reader.ring->slot;
-        pos = sub->slot_seq++ << sub->reader.bits; /* the first position of the next lap */
-    }
-    sub->slot = slot;
-    sub->reader.cursor = pos;
+    sub->slot = slot + 1;
+    sub->reader.cursor = pos + 1;
     struct sb_seat *seat = sub->reader.seat;
     sb_bump_relaxed(&seat->taken, 1);
-    sb_store_release(&seat->cursor, pos);
+    sb_store_release(&seat->cursor, pos + 1);
     sb_bump_relaxed(&seat->returned, 1);
     return true;
 }
@@ -254,53 +270,94 @@ SB_INLINE bool sb_recv_news(const struct shmbus_sub *sub)
     return sb_seat_look(r, r->cursor) != SB_LOOK_EMPTY && r->cursor < sb_load_acquire(r->end);
 }
 
-/* Looks for at most `ns` from `start` on; true when there is news. */
-static bool sb_recv_look_for(const struct shmbus_sub *sub, int64_t start, int64_t ns)
+/*
+ * Where the next message's chunk will probably be: behind that of the last one. NULL if that is not
+ * near. What is read here is only a hint.
+ */
+static const uint8_t *sb_recv_next_chunk(const struct shmbus_sub *sub)
 {
+    const struct sb_reader *r = &sub->reader;
+    const struct sb_source *near = sub->near;
+    const struct sb_slot *last = sub->slot == r->ring->slot ? sub->slot + r->capacity : sub->slot;
+    uint64_t unit = sb_load_relaxed(&last[-1].desc) - near->near_desc;
+    if (unit >= near->near.units)
+        return NULL;
+    const uint8_t *block = (const uint8_t *)near->near.starts - offsetof(struct sb_block, starts);
+    const struct sb_chunk *chunk =
+        (const struct sb_chunk *)(const void *)(block + unit * SB_CHUNK_UNIT);
+    uint64_t size = sizeof(*chunk) + (uint64_t)sb_load_relaxed(&chunk->size);
+    return unit * SB_CHUNK_UNIT + size > near->near.room ? NULL : (const uint8_t *)chunk + size;
+}
+
+/* One look, with the lines of the next chunk on their way when its slot is seen. */
+SB_INLINE bool sb_recv_glance(const struct shmbus_sub *sub, const uint8_t *next)
+{
+    if (sb_recv_news(sub))
+        return true;
+    if (next) {
+        sb_prefetch_read(next);
+        sb_prefetch_read(next + SB_CACHE_LINE);
+    }
+    sb_cpu_relax();
+    return false;
+}
+
+/* Looks for about `ns`; true when there is news. The clock is read late, since news often comes
+ * within less time than that takes. */
+static bool sb_recv_look_for(const struct shmbus_sub *sub, int64_t ns)
+{
+    const uint8_t *next = sb_recv_next_chunk(sub);
+    for (int i = 0; i < SB_SPIN_LOOKS; i++) {
+        if (sb_recv_glance(sub, next))
+            return true;
+    }
+    int64_t start = sb_clock_ns();
     do {
         for (int i = 0; i < 8; i++) {
-            if (sb_recv_news(sub))
+            if (sb_recv_glance(sub, next))
                 return true;
-            sb_cpu_relax();
         }
     } while (sb_clock_ns() - start < ns);
     return false;
 }
 
 /*
- * Spins for news, briefly. A reader that looks at once fights the publisher for the slot's cache
- * line; where messages are frequent it is faster for both to leave the ring alone for a while and
- * then take many. Where they are rare it looks at once. What comes sooner than SB_BUSY_NS was one
- * of many.
+ * A reader that is right behind a publisher fights it for the cache lines of slots and chunks.
+ * Where messages are frequent it is faster for both if the reader stays SB_AHEAD messages behind:
+ * it is busy then, and before it takes something waits until as many are there, for pause_ns at
+ * most. It becomes busy when two messages have come between two looks at an empty queue, which no
+ * exchange of question and answer does, and ceases to be when waiting has not helped for a while.
  */
+static SB_NOINLINE void sb_recv_keep_away(struct shmbus_sub *sub)
+{
+    const struct sb_reader *r = &sub->reader;
+    uint32_t ahead = r->capacity / 4 < SB_AHEAD ? r->capacity / 4 : SB_AHEAD;
+    uint64_t pos = sb_ring_advance(r->cursor, ahead, r->capacity, r->bits);
+    if (sb_seat_look(r, pos) != SB_LOOK_EMPTY)
+        return;
+    int64_t start = sb_clock_ns();
+    do {
+        for (int i = 0; i < 8; i++)
+            sb_cpu_relax();
+    } while (sb_seat_look(r, pos) == SB_LOOK_EMPTY && sb_clock_ns() - start < sub->pause_ns);
+    /* Worth it if at least a batch has come. */
+    pos = sb_ring_advance(r->cursor, ahead / 16, r->capacity, r->bits);
+    uint32_t pause = sb_seat_look(r, pos) != SB_LOOK_EMPTY ? sub->pause_ns * 2 : sub->pause_ns / 2;
+    if (pause > SB_PAUSE_MAX_NS)
+        pause = SB_PAUSE_MAX_NS;
+    sub->pause_ns = pause >= SB_PAUSE_MIN_NS ? pause : 0;
+}
+
+/* Spins for news, briefly: longer where that has helped, shorter where it has not. */
 static bool sb_recv_spin(struct shmbus_sub *sub)
 {
     if (sub->spin_ns == 0)
         return false;
-    int64_t start = sb_clock_ns();
-    uint64_t most = (uint64_t)sub->reader.capacity * SB_PAUSE_SLOT_NS;
-    if (most > SB_PAUSE_MAX_NS)
-        most = SB_PAUSE_MAX_NS;
-    if (sub->pause_ns) {
-        while (sb_clock_ns() - start < sub->pause_ns)
-            sb_cpu_relax();
-        if (sb_recv_news(sub))
-            return true;
-        sub->pause_ns /= 2;
-        if (sub->pause_ns < SB_PAUSE_MIN_NS)
-            sub->pause_ns = 0;
-        start = sb_clock_ns();
-    }
-    bool news = sb_recv_look_for(sub, start, sub->spin_ns);
-    if (!news) {
+    if (!sb_recv_look_for(sub, sub->spin_ns)) {
         sub->spin_ns = sub->spin_ns / 2 > SB_SPIN_MIN_NS ? sub->spin_ns / 2 : SB_SPIN_MIN_NS;
         return false;
     }
     sub->spin_ns = sub->spin_ns * 2 < SB_SPIN_MAX_NS ? sub->spin_ns * 2 : SB_SPIN_MAX_NS;
-    if (sb_clock_ns() - start < SB_BUSY_NS) {
-        uint64_t pause = sub->pause_ns ? sub->pause_ns * 2 : SB_PAUSE_MIN_NS;
-        sub->pause_ns = (uint32_t)(pause < most ? pause : most);
-    }
     return true;
 }
 
@@ -371,8 +428,15 @@ static SB_NOINLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message
                                    uint32_t max, size_t *room, uint32_t *count,
                                    struct sb_patience patience)
 {
+    bool patient = patience.timeout_ns != 0;
+    if (sub->pause_ns && patient)
+        sb_recv_keep_away(sub);
     int ret = sb_recv_take(sub, messages, max, room, count);
-    return ret != SHMBUS_EMPTY ? ret : sb_recv_wait(sub, messages, max, room, count, &patience);
+    if (ret == SHMBUS_EMPTY)
+        ret = sb_recv_wait(sub, messages, max, room, count, &patience);
+    if (ret == 0 && sub->pause_ns == 0 && patient && (*count > 1 || sb_recv_news(sub)))
+        sub->pause_ns = SB_PAUSE_MIN_NS * 2;
+    return ret;
 }
 
 static SB_NOINLINE int sb_recv_single(struct shmbus_sub *sub, struct shmbus_message *message,
@@ -505,11 +569,9 @@ void sb_recv_init(struct shmbus_sub *sub)
     sub->lost_told = sub->rec->rejected_base;
     sub->spin_ns = sb_cpu_count() > 1 ? SB_SPIN_MAX_NS : 0;
     sub->near = &sub->sources->none;
-    sub->slot = sb_seat_slot(r, r->cursor);
-    sub->slot_seq = sb_ring_lap(r->cursor, r->bits) + 1;
-    sub->slot_end = &r->ring->slot[r->capacity];
     sub->hold_first = &r->seat->hold[0];
     sb_store_relaxed(&r->seat->holds, 1u); /* publishers always look at the first hold */
+    sb_recv_pass(sub, r->cursor, 0, 0);
 }
 
 bool sb_recv_idle(const struct shmbus_sub *sub)

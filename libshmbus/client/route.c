@@ -156,6 +156,12 @@ static int sb_route_alive(const struct shmbus_conn *conn, const struct sb_route 
     return 0;
 }
 
+static void sb_route_current(struct sb_route *route, uint64_t epoch)
+{
+    route->epoch = epoch;
+    route->quick = route->lane.only ? epoch : 0;
+}
+
 int sb_route_sync(struct sb_publishing *p, struct sb_route *route)
 {
     struct shmbus_conn *conn = p->conn;
@@ -168,7 +174,7 @@ int sb_route_sync(struct sb_publishing *p, struct sb_route *route)
         uint64_t word = 0;
         uint32_t *rings = NULL, count = 0;
         if (route->epoch && sb_load_acquire(&route->rec->set) == route->set_word) {
-            route->epoch = epoch;
+            sb_route_current(route, epoch);
             return 0;
         }
         ret = sb_route_read(conn, route, &word, &rings, &count);
@@ -186,7 +192,7 @@ int sb_route_sync(struct sb_publishing *p, struct sb_route *route)
             return ret;
         }
         route->set_word = word;
-        route->epoch = epoch;
+        sb_route_current(route, epoch);
         return 0;
     }
     return sb_fail(SHMBUS_E_COORD, "a ring of the topic cannot be reached");

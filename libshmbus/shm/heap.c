@@ -8,6 +8,8 @@
 #include "base/err.h"
 
 #define SB_LANE_SPARES 64u   /* free blocks that a lane keeps */
+#define SB_LANE_STREAMS 64u  /* messages that a reader is behind in a stream */
+#define SB_LANE_AHEAD 1152u  /* bytes ahead of a chunk that are fetched then */
 #define SB_LANE_PATIENCE 16u /* blocks opened without a pass, at most */
 
 int sb_heap_init(struct sb_heap *heap, uint8_t *base, uint64_t size, uint64_t limit, uint32_t index,
@@ -439,6 +441,17 @@ static struct sb_block_info *sb_lane_find(struct sb_heap *heap, struct sb_lane *
     return info;
 }
 
+/* Whether a reader of the lane's rings is well behind, so that what it has read lies in its cache.
+ * One that waits for each message is not, and would be held up by what is fetched ahead. */
+static bool sb_lane_streams(const struct sb_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->set->count; i++) {
+        if (sb_target_lag(lane->set->target[i]) >= SB_LANE_STREAMS)
+            return true;
+    }
+    return false;
+}
+
 int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need)
 {
     sb_lane_close(lane);
@@ -460,6 +473,7 @@ int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need)
     lane->open = info;
     lane->block = (uint8_t *)block;
     lane->desc = sb_desc(heap->index, heap->gen, info->offset, 0);
+    lane->ahead = sb_lane_streams(lane) ? SB_LANE_AHEAD : 0;
     lane->used = sizeof(*block);
     lane->size = info->size;
     lane->opened_at = *heap->clock;

@@ -80,10 +80,11 @@ struct sb_lane {
     struct sb_block_list old;      /* blocks of former sets */
     struct sb_block_info *spare;   /* free blocks of size `grown` */
     uint32_t spare_count;
-    uint32_t grown;              /* size of the next block */
-    uint32_t patience;           /* blocks to open without a pass after one that freed nothing */
-    uint32_t waited;             /* of these, already opened */
-    uint64_t opened_at;          /* the heap's clock when the open block was opened */
+    uint32_t ahead;     /* bytes ahead of a chunk that are fetched for writing; 0: nothing */
+    uint32_t grown;     /* size of the next block */
+    uint32_t patience;  /* blocks to open without a pass after one that freed nothing */
+    uint32_t waited;    /* of these, already opened */
+    uint64_t opened_at; /* the heap's clock when the open block was opened */
     struct sb_lane *prev, *next; /* of the heap */
 };
 

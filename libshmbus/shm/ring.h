@@ -103,6 +103,9 @@ enum sb_push {
     SB_PUSH_AGAIN,   /* inside only: another push came first */
 };
 
+/* How many slots ahead of a push its cache line is asked for; readers have it otherwise. */
+#define SB_PUSH_AHEAD 16
+
 /* More failed attempts in a row than there can be producers between their CASes. */
 #define SB_PUSH_TRIES 100000u
 
@@ -126,6 +129,7 @@ SB_INLINE enum sb_push sb_ring_push_once(const struct sb_ring_view *ring, uint64
     if (sb_unlikely(index >= capacity))
         return SB_PUSH_SPOILED;
     struct sb_slot *slot = &mem->slot[index];
+    sb_prefetch_write(slot + SB_PUSH_AHEAD);
     uint64_t seq = sb_load_acquire(&slot->seq);
     uint64_t old = sb_load_relaxed(&slot->desc);
     uint64_t next = tail + 1;
@@ -154,12 +158,14 @@ SB_INLINE uint64_t sb_ring_push_inside(const struct sb_ring_view *ring, uint64_t
                                        uint64_t limit)
 {
     struct sb_ring *mem = ring->mem;
+    /* Pairs with the release in the tail's CAS: a tail that covers a slot shows that slot. */
     uint64_t tail = sb_load_acquire(&mem->tail);
     uint64_t index = tail & ring->mask;
     uint64_t lap = sb_ring_lap(tail, ring->bits);
     if (sb_unlikely(tail >= limit || index + 1 >= ring->capacity))
         return 0;
     struct sb_slot *slot = &mem->slot[index];
+    sb_prefetch_write(slot + SB_PUSH_AHEAD);
     if (sb_unlikely(sb_load_acquire(&slot->seq) != lap ||
                     !sb_cas_pair((struct sb_pair *)(void *)slot, lap, sb_load_relaxed(&slot->desc),
                                  lap + 1, desc)))

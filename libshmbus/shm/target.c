@@ -23,6 +23,16 @@ bool sb_target_relimit(struct sb_target *t)
     return false; /* nobody will read it */
 }
 
+uint64_t sb_target_lag(const struct sb_target *t)
+{
+    if (t->seat_count == 0)
+        return 0;
+    uint64_t tail = sb_load_relaxed(&t->ring.mem->tail), at = sb_target_seat_at(&t->seats[0]);
+    uint64_t behind = sb_ring_linear(tail, t->ring.capacity, t->ring.bits) -
+                      sb_ring_linear(at, t->ring.capacity, t->ring.bits);
+    return behind <= t->ring.capacity ? behind : 0;
+}
+
 enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos)
 {
     enum sb_push ret = sb_ring_push(&t->ring, desc, true, t->limit, pos);

@@ -72,6 +72,9 @@ SB_INLINE uint64_t sb_target_seat_at(const struct sb_target_seat *s)
     return start > cursor ? start : cursor;
 }
 
+/* How many messages the first reader is behind; 0 without one. */
+uint64_t sb_target_lag(const struct sb_target *t);
+
 /* Reads the reader's cursor again; true if that made room. A drop_oldest ring has no limit. */
 bool sb_target_relimit(struct sb_target *t);
 
