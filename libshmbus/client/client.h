@@ -129,7 +129,7 @@ struct shmbus_sub {
     uint32_t full; /* enum sb_full */
     uint32_t why;  /* atomic: enum sb_reason, the first one stays */
     uint64_t start;
-    uint64_t dropped_seen; /* atomic: the most that was ever reported */
+    struct sb_books_seen seen;
 
     /* The receiving thread's. */
     const struct sb_slot *slot;      /* at the cursor */

@@ -8,8 +8,8 @@
 
 /*
  * What was offered, received and lost, and what is queued. With gone true the subscription is at
- * its end: what is queued will never be received and counts as lost. Lost never decreases from one
- * call to the next. Reads only; any thread.
+ * its end: what is queued will never be received and counts as lost. Lost and received never
+ * decrease from one call to the next. Any thread.
  */
 struct sb_books sb_sub_books(const struct shmbus_sub *sub, bool gone);
 

@@ -107,9 +107,7 @@ struct sb_coord_seat {
     uint32_t slot;   /* its place in the inbox */
     uint32_t reason; /* enum sb_reason */
     uint64_t start, end;
-    uint64_t rejected_base;
-    uint64_t rejected_end; /* the ring's count when the seat was closed */
-    uint64_t dropped;      /* as reported last */
+    struct sb_books_seen seen;
 };
 
 /* An interned set of rings, the same bytes in the arena. */

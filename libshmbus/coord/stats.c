@@ -6,22 +6,19 @@
 #include "base/bits.h"
 #include "coord/sub.h"
 
-struct sb_books sb_coord_stats_seat(struct sb_coord_seat *seat, bool dead)
+struct sb_books sb_coord_stats_seat(struct sb_coord *c, struct sb_coord_seat *seat, bool dead)
 {
     const struct sb_coord_ring *ring = seat->ring;
-    uint64_t tail = sb_coord_ring_tail(ring);
-    uint64_t rejected =
-        seat->reason ? seat->rejected_end : sb_load_relaxed(&ring->view.mem->rejected);
-    tail = sb_seat_tail(sb_coord_seat_at(seat->conn, seat->slot), seat->end, tail);
-    rejected = rejected > seat->rejected_base ? rejected - seat->rejected_base : 0;
-    struct sb_books books = sb_seat_books(sb_coord_seat_at(seat->conn, seat->slot), seat->start,
-                                          tail, rejected, ring->view.capacity, ring->full, dead);
-    if (books.dropped < seat->dropped) {
-        books.offered += seat->dropped - books.dropped;
-        books.dropped = seat->dropped;
-    }
-    seat->dropped = books.dropped;
+    struct sb_books books = sb_seat_books(sb_coord_seat_at(seat->conn, seat->slot),
+                                          sb_coord_table_record(&c->seats, seat->index),
+                                          ring->view.mem, ring->view.capacity, ring->full, dead);
+    sb_seat_books_keep(&seat->seen, &books);
     return books;
+}
+
+void sb_coord_stats_add(uint64_t *total, uint64_t figure)
+{
+    *total = figure < INT64_MAX - *total ? *total + figure : INT64_MAX;
 }
 
 void sb_coord_stats_bus(struct sb_coord *c, struct sb_bus_stats_reply *reply)
@@ -38,7 +35,8 @@ void sb_coord_stats_bus(struct sb_coord *c, struct sb_bus_stats_reply *reply)
     reply->dropped = c->gone_dropped;
     for (uint32_t i = sb_coord_table_next(&c->seats, 0); i != SB_NONE;
          i = sb_coord_table_next(&c->seats, i + 1))
-        reply->dropped += sb_coord_stats_seat(c->seats.object[i], false).dropped;
+        sb_coord_stats_add(&reply->dropped,
+                           sb_coord_stats_seat(c, c->seats.object[i], false).dropped);
 }
 
 /* Room for an entry and its tail at the end of the page, zeroed; NULL when the page is full. */
@@ -63,7 +61,7 @@ static bool sb_coord_stats_handle(struct sb_coord *c, struct sb_coord_seat *seat
     if (!entry)
         return false;
     const struct sb_conn_rec *conn = sb_coord_table_record(&c->conns, seat->conn->index);
-    struct sb_books books = sb_coord_stats_seat(seat, false);
+    struct sb_books books = sb_coord_stats_seat(c, seat, false);
     entry->kind = 1;
     memcpy(entry->conn_id, conn->id, sizeof(entry->conn_id));
     entry->pid = (uint32_t)seat->conn->pid;

@@ -7,9 +7,13 @@
 
 #include "coord/coord.h"
 
-/* The books of a seat (DESIGN 5), dropped never below what was reported before. With dead true,
- * what it has not received counts as dropped. */
-struct sb_books sb_coord_stats_seat(struct sb_coord_seat *seat, bool dead);
+/* The books of a seat, never below what was reported before. With dead true, what it has not
+ * received counts as dropped. */
+struct sb_books sb_coord_stats_seat(struct sb_coord *c, struct sb_coord_seat *seat, bool dead);
+
+/* Adds to a total of the bus. What one client makes up takes totals to their largest value, never
+ * past it and back to small ones. */
+void sb_coord_stats_add(uint64_t *total, uint64_t figure);
 
 /* Fill a reply's body. Pages end where the message is full. */
 void sb_coord_stats_bus(struct sb_coord *c, struct sb_bus_stats_reply *reply);

@@ -168,10 +168,11 @@ static void sb_coord_sub_announce(struct sb_coord *c, struct sb_coord_seat *seat
     rec->pattern_count = ring->pattern_count;
     rec->patterns = ring->patterns_at;
     rec->patterns_len = ring->patterns_len;
-    rec->rejected_base = seat->rejected_base;
+    rec->rejected_base = sb_load_relaxed(&ring->view.mem->rejected);
     rec->serial = ++c->serial;
     sb_store_relaxed(&rec->start, 0);
     sb_store_relaxed(&rec->end, SB_OPEN_END);
+    sb_store_relaxed(&rec->closing, 0u);
     sb_store_relaxed(&rec->reason, SB_REASON_NONE);
     sb_store_relaxed(&rec->next, ring->seats ? ring->seats->index : SB_NONE);
     sb_store_release(&rec->gen, seat->gen);          /* odd: the fields above are complete */
@@ -209,7 +210,6 @@ static int sb_coord_seat_new(struct sb_coord *c, struct sb_coord_conn *conn,
     seat->conn = conn;
     seat->ring = ring;
     seat->end = SB_OPEN_END;
-    seat->rejected_base = sb_load_relaxed(&ring->view.mem->rejected);
     *made = seat;
     return 0;
 }
@@ -321,10 +321,14 @@ void sb_coord_sub_close(struct sb_coord *c, struct sb_coord_seat *seat, uint32_t
         sb_coord_sub_unlist(c, ring);
     seat->conn->open_count--;
     seat->reason = reason;
-    seat->end = sb_coord_ring_tail(ring);
-    seat->rejected_end = sb_load_relaxed(&ring->view.mem->rejected);
     struct sb_seat_rec *rec = sb_coord_table_record(&c->seats, seat->index);
-    sb_store_relaxed(&rec->end, seat->end);
+    sb_store_relaxed(&rec->closing, 1u);
+    /* Who has read a later tail sees that the seat is closing; pairs with the fence of
+     * sb_seat_books. */
+    sb_fence_full();
+    seat->end = sb_coord_ring_tail(ring);
+    sb_store_relaxed(&rec->rejected_end, sb_load_relaxed(&ring->view.mem->rejected));
+    sb_store_release(&rec->end, seat->end); /* whoever sees it sees rejected_end */
     sb_store_release(&rec->reason, reason); /* whoever sees it sees end */
     sb_fence_full();
     sb_bell_ring(sb_coord_bell_at(&ring->bell), INT32_MAX);
@@ -334,8 +338,7 @@ void sb_coord_sub_leave(struct sb_coord *c, struct sb_coord_seat *seat)
 {
     struct sb_coord_ring *ring = seat->ring;
     sb_coord_sub_close(c, seat, SB_REASON_UNSUBSCRIBED);
-    struct sb_books books = sb_coord_stats_seat(seat, true);
-    c->gone_dropped += books.dropped;
+    sb_coord_stats_add(&c->gone_dropped, sb_coord_stats_seat(c, seat, true).dropped);
     sb_coord_seat_free(c, seat);
     if (ring->seat_count == 0 && !ring->listed)
         sb_coord_sub_free_ring(c, ring);

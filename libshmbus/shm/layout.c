@@ -24,6 +24,8 @@ uint32_t sb_layout_fingerprint(void)
         offsetof(struct sb_ring_rec, seats),
         sizeof(struct sb_seat_rec),
         offsetof(struct sb_seat_rec, start),
+        offsetof(struct sb_seat_rec, closing),
+        offsetof(struct sb_seat_rec, rejected_end),
         sizeof(struct sb_segment_rec),
         sizeof(struct sb_ring),
         sizeof(struct sb_slot),

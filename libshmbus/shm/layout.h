@@ -250,10 +250,11 @@ struct sb_seat_rec {
     uint32_t pattern_count;
     uint64_t patterns; /* arena offset: pattern_count times {u16 length, encoded bytes} */
     uint32_t patterns_len;
-    uint32_t pad0;
+    uint32_t closing;       /* atomic, before the tail that becomes end is read: 1 */
     uint64_t rejected_base; /* of the ring's count when the seat was taken */
     uint64_t serial;        /* grows with every subscription of the bus */
-    uint64_t pad[6];
+    uint64_t rejected_end;  /* atomic, stored before end: the ring's count then */
+    uint64_t pad[5];
 };
 static_assert(sizeof(struct sb_seat_rec) == 128, "layout");
 

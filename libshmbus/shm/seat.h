@@ -15,9 +15,9 @@
  * is overwritten before the cursor has passed it: hold, then release the cursor. The same steps
  * serve both; the second look costs nothing there.
  *
- * Counting: `taken` is stored before the cursor, `returned` when the receive returns, so that at no
- * instant a message in hand looks dropped. A reader that dies in between leaves taken - returned
- * messages, which the coordinator counts as dropped.
+ * Counting: `taken` and `skipped` are stored before the cursor, `returned` when the receive
+ * returns. Whoever adds up (sb_seat_books) finds what is between the second look and `taken` by its
+ * hold. A reader that dies before it has returned a message has dropped it.
  *
  * Progress: wait-free but for being lapped; each retry means that a whole lap of messages came.
  * Death: a dead reader's seat is taken away by the coordinator; until then it pins what it holds
@@ -154,27 +154,34 @@ SB_INLINE uint32_t sb_seat_free_hold(const struct sb_seat *seat)
 uint64_t sb_seat_jump(struct sb_reader *r);
 
 /*
- * The tail as far as it is the seat's: `end`, or the cursor where that has gone on. A reader looks
- * at the end after it has seen a message, so it may return what was pushed while the end was being
- * stored (tests/model/leave.py).
+ * The books of a seat: offered = received + queued + dropped, and no sum overflows, whatever is
+ * found in memory that others write. Exact at rest and after any crash; in between, dropped and
+ * received are never more than they will turn out to be, while offered and queued may be off by
+ * what the reader does during the look (tests/model/counting.py, leave.py).
  */
-SB_INLINE uint64_t sb_seat_tail(const struct sb_seat *seat, uint64_t end, uint64_t tail)
-{
-    if (tail <= end)
-        return tail;
-    uint64_t cursor = sb_load_acquire(&seat->cursor);
-    uint64_t least = cursor > end ? cursor : end;
-    return least < tail ? least : tail;
-}
-
-/* The books of a seat, from values that may be hostile: everything is copied and clamped. */
 struct sb_books {
     uint64_t offered, received, queued, dropped;
 };
 
-/* tail: t'; rejected: the ring's count less the seat's base; full: enum sb_full; dead: the reader
- * is gone and what it had in hand or queued is lost. */
-struct sb_books sb_seat_books(const struct sb_seat *seat, uint64_t start, uint64_t tail,
-                              uint64_t rejected, uint32_t capacity, uint32_t full, bool dead);
+/* No honest figure of a seat is larger, and the sum of two is still far from overflowing. */
+#define SB_BOOKS_MAX (UINT64_C(1) << 61)
+
+/*
+ * Reads the books of an announced seat. rec is its record in the arena; capacity and full are the
+ * ring's. With dead true its reader is gone: what it has not returned counts as dropped. Any
+ * thread of any process that has these mapped, reading only; while the reader takes and publishers
+ * push. Looks at every queued slot if the ring is marked as tombstoned. Never blocks.
+ */
+struct sb_books sb_seat_books(const struct sb_seat *seat, const struct sb_seat_rec *rec,
+                              const struct sb_ring *ring, uint32_t capacity, uint32_t full,
+                              bool dead);
+
+/* The largest figures that were reported of a seat: only of these two is that right at rest. */
+struct sb_books_seen {
+    uint64_t received, dropped; /* atomic */
+};
+
+/* Makes books report no less than was reported before, and remembers it. Any thread. */
+void sb_seat_books_keep(struct sb_books_seen *seen, struct sb_books *books);
 
 #endif

@@ -67,9 +67,6 @@ struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list)
 
 struct sb_books kit_books(struct kit *kit, uint32_t seat, bool dead)
 {
-    uint32_t capacity = kit->rec.capacity;
-    uint64_t tail = sb_ring_tail_exact(kit->ring, capacity, sb_log2_ceil(capacity));
-    uint64_t rejected = sb_load_relaxed(&kit->ring->rejected);
-    return sb_seat_books(&kit->seat[seat], kit->seat_rec[seat].start, tail, rejected, capacity,
+    return sb_seat_books(&kit->seat[seat], &kit->seat_rec[seat], kit->ring, kit->rec.capacity,
                          kit->rec.full, dead);
 }

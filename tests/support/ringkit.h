@@ -34,7 +34,7 @@ struct sb_reader kit_reader(struct kit *kit, uint32_t seat);
 /* The kit's ring as a publisher sees it; list has room for KIT_SEATS. t->holds is to be freed. */
 struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list);
 
-/* The books of one of its seats, after helping the tail. */
+/* The books of one of its seats. */
 struct sb_books kit_books(struct kit *kit, uint32_t seat, bool dead);
 
 /* Position number n of a ring: as the design defines it, for comparing. */

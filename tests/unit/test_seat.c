@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A seat at a ring against a plain queue; its books with a reader killed between any two stores;
- * hostile rings and seats; threads. */
+ * hostile rings; threads. Histories of books are in test_books.c. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -317,32 +317,6 @@ static void test_random_slots_do_no_harm(void **state)
     }
 }
 
-/* Random words in a seat: the books may be wrong, but not absurd. */
-static void test_books_of_a_random_seat_add_up(void **state)
-{
-    (void)state;
-    seed_random();
-    for (int round = 0; round < 50000; round++) {
-        uint32_t capacity = 1 + (uint32_t)rand() % 12;
-        struct sb_seat seat = {0};
-        uint64_t pushes = (uint64_t)rand() % 60, rejected = (uint64_t)rand() % 3;
-        uint64_t *word[] = {&seat.cursor, &seat.taken, &seat.returned, &seat.skipped};
-        for (size_t i = 0; i < sb_array_len(word); i++)
-            *word[i] = rand() % 2 ? random64() : (uint64_t)rand() % 80;
-        for (uint32_t full = SB_DROP_OLDEST; full <= SB_REJECT_NEWEST; full++) {
-            for (int dead = 0; dead < 2; dead++) {
-                struct sb_books b =
-                    sb_seat_books(&seat, kit_pos(7, capacity), kit_pos(7 + pushes, capacity),
-                                  rejected, capacity, full, dead);
-                uint64_t most = pushes + (full == SB_REJECT_NEWEST ? rejected : 0);
-                assert_true(b.offered <= most);
-                assert_true(b.received <= b.offered && b.queued <= b.offered);
-                assert_true(b.received + b.queued + b.dropped <= b.offered);
-            }
-        }
-    }
-}
-
 /*
  * Threads: publishers with a number each, readers with a seat each.
  */
@@ -463,7 +437,6 @@ int main(void)
         cmocka_unit_test(test_a_lapped_reader_reads_nothing),
         cmocka_unit_test(test_a_hostile_tail_moves_nobody_far),
         cmocka_unit_test(test_random_slots_do_no_harm),
-        cmocka_unit_test(test_books_of_a_random_seat_add_up),
         cmocka_unit_test(test_threads_exchange),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
