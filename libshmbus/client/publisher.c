@@ -103,7 +103,7 @@ SB_INLINE void sb_publish_head(struct sb_chunk *chunk, uint32_t route, uint32_t 
 static SB_NOINLINE void sb_publish_report(struct sb_publishing *p, uint32_t matched, uint32_t taken,
                                           struct shmbus_delivery *delivery)
 {
-    p->refused += matched - taken;
+    sb_bump_relaxed(&p->refused, matched - taken);
     if (delivery)
         *delivery =
             (struct shmbus_delivery){.matched = matched, .refused = matched - taken, .seq = p->seq};
@@ -154,7 +154,7 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
         need > lane->size - lane->used) {
         int ret = sb_publish_ready(p, route, size);
         if (ret) {
-            p->failed++;
+            sb_bump_relaxed(&p->conn->inbox->publish_failed, 1);
             return ret;
         }
     }
@@ -172,7 +172,7 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
             sb_publish_ring_bells(lane->set);
         }
     }
-    p->seq++;
+    sb_bump_relaxed(&p->seq, 1);
     if (delivery || taken != matched)
         sb_publish_report(p, matched, taken, delivery);
     return 0;
@@ -206,7 +206,7 @@ SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_pub
         return false;
     lane->open->span[0].end = end;
     lane->used += (uint32_t)sb_chunk_bytes(size);
-    p->seq++;
+    sb_bump_relaxed(&p->seq, 1);
     /* The push ended with a read-modify-write of the tail. Pushed before looking for sleepers;
      * pairs with the waiter's fence between announcement and second look. */
     sb_fence_full_after_rmw();
@@ -317,7 +317,7 @@ int shmbus_publish(struct shmbus_conn *conn, struct shmbus_topic topic, const vo
     if (ret == 0)
         ret = sb_publish_locked(p, route, (uint32_t)tags, payload, size, delivery);
     else
-        p->failed++;
+        sb_bump_relaxed(&p->conn->inbox->publish_failed, 1);
     sb_lock_release(&conn->lock);
     return ret;
 }

@@ -2,8 +2,10 @@
 /*
  * The publishing side of a connection: its heap, its routes, the rings that they lead to.
  *
- * Everything here is guarded by the connection's `lock`. Only the connection itself writes its heap
- * (shm/heap.h); rings and bells are shared with other publishers (shm/ring.h, shm/bell.h).
+ * Everything here is guarded by the connection's `lock`; counters marked atomic are read without
+ * it. Failed publishes are counted in the inbox, where the coordinator sees them. Only the
+ * connection itself writes its heap (shm/heap.h); rings and bells are shared with other publishers
+ * (shm/ring.h, shm/bell.h).
  *
  * A route is brought up to date when the routing epoch has moved on since it was last looked at:
  * the coordinator advances the epoch after it has rewritten routes and before it acknowledges what
@@ -45,12 +47,12 @@ struct sb_publishing {
     struct sb_heap heap;
     const uint64_t *epoch; /* the routing epoch, in the arena; a 0 once disconnected */
     uint64_t no_epoch;     /* that 0, which no route has */
-    uint64_t seq;          /* of the last publish: how many there were */
+    uint64_t seq;          /* atomic: of the last publish: how many there were */
+    uint64_t refused;      /* atomic: pushes that full rings refused */
     uint64_t payload_max;
-    uint64_t failed, refused;
     struct sb_route **routes; /* hash buckets, a power of two */
     uint32_t route_buckets;
-    uint32_t route_count;
+    uint32_t route_count;         /* atomic */
     struct sb_target_set *recent; /* the set made last: routes of one epoch often share one */
     struct sb_outlet *outlets[SB_OUTLET_BUCKETS];
 };

@@ -86,7 +86,7 @@ static int sb_route_new(struct sb_publishing *p, const uint8_t *topic, size_t le
     sb_lane_init(&p->heap, &route->lane, none);
     route->next = p->routes[hash & (p->route_buckets - 1)];
     p->routes[hash & (p->route_buckets - 1)] = route;
-    p->route_count++;
+    sb_store_relaxed(&p->route_count, p->route_count + 1);
     *out = route;
     return 0;
 }

@@ -48,7 +48,7 @@ int shmbus_conn_stats(struct shmbus_conn *conn, struct shmbus_conn_stats *stats,
     if (!conn->observer) {
         const struct sb_publishing *p = conn->publishing;
         all.published = sb_load_relaxed(&p->seq);
-        all.publish_failed = sb_load_relaxed(&p->failed);
+        all.publish_failed = sb_load_relaxed(&conn->inbox->publish_failed);
         all.refused = sb_load_relaxed(&p->refused);
         all.routes = sb_load_relaxed(&p->route_count);
         all.heap_used = sb_load_relaxed(&p->heap.buddy.used) * SB_BUDDY_UNIT;

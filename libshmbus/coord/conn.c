@@ -18,6 +18,7 @@
 #include "coord/route.h"
 #include "coord/segment.h"
 #include "coord/session.h"
+#include "coord/stats.h"
 #include "coord/sub.h"
 #include "os/map.h"
 #include "os/memfd.h"
@@ -304,6 +305,7 @@ void sb_coord_conn_free(struct sb_coord *c, struct sb_coord_conn *conn)
     while (conn->routes)
         sb_coord_route_free(c, conn->routes);
     sb_coord_conn_forget(c, conn);
+    sb_coord_stats_add(&c->gone_failed, sb_coord_stats_failed(conn));
     sb_store_release(&rec->state, SB_CONN_FREE);
     sb_store_release(&rec->gen, conn->gen + 1);
     /* A reader that sees a field of the record's next use sees this generation, too. */

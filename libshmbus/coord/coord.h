@@ -173,6 +173,7 @@ struct sb_coord_conn {
     uint32_t seat_count, open_count, unshared_count, route_count;
     int heap_fd, inbox_fd, pidfd;
     uint64_t heap_size, inbox_size;
+    uint64_t publish_failed; /* the most that was seen in its inbox */
     pid_t pid;
     uid_t uid;
     bool armed; /* the heap is sealed: others may have it */
@@ -205,6 +206,7 @@ struct sb_coord {
     struct sb_coord_ring *closed_rings;
     uint64_t serial;       /* of subscriptions */
     uint64_t gone_dropped; /* of seats that are gone */
+    uint64_t gone_failed;  /* publishes, of connections that are gone */
     struct sb_loop *loop;
     uint64_t listen_watch;
     uint64_t reap_timer; /* 0: nothing to look for */

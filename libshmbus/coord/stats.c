@@ -16,6 +16,14 @@ struct sb_books sb_coord_stats_seat(struct sb_coord *c, struct sb_coord_seat *se
     return books;
 }
 
+uint64_t sb_coord_stats_failed(struct sb_coord_conn *conn)
+{
+    uint64_t failed = conn->inbox ? sb_load_relaxed(&conn->inbox->publish_failed) : 0;
+    if (failed > conn->publish_failed)
+        conn->publish_failed = failed < SB_BOOKS_MAX ? failed : SB_BOOKS_MAX;
+    return conn->publish_failed;
+}
+
 void sb_coord_stats_add(uint64_t *total, uint64_t figure)
 {
     *total = figure < INT64_MAX - *total ? *total + figure : INT64_MAX;
@@ -23,10 +31,12 @@ void sb_coord_stats_add(uint64_t *total, uint64_t figure)
 
 void sb_coord_stats_bus(struct sb_coord *c, struct sb_bus_stats_reply *reply)
 {
+    reply->publish_failed = c->gone_failed;
     for (uint32_t i = sb_coord_table_next(&c->conns, 0); i != SB_NONE;
          i = sb_coord_table_next(&c->conns, i + 1)) {
-        const struct sb_coord_conn *conn = c->conns.object[i];
+        struct sb_coord_conn *conn = c->conns.object[i];
         reply->subscriptions += conn->open_count;
+        sb_coord_stats_add(&reply->publish_failed, sb_coord_stats_failed(conn));
         if (conn->state == SB_CONN_ATTACHED) {
             reply->connections++;
             reply->routes += conn->route_count;

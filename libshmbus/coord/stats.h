@@ -11,6 +11,10 @@
  * received counts as dropped. */
 struct sb_books sb_coord_stats_seat(struct sb_coord *c, struct sb_coord_seat *seat, bool dead);
 
+/* Publishes of the connection that have failed, as far as it can be believed: never less than was
+ * reported before. 0 for one that never had an inbox. */
+uint64_t sb_coord_stats_failed(struct sb_coord_conn *conn);
+
 /* Adds to a total of the bus. What one client makes up takes totals to their largest value, never
  * past it and back to small ones. */
 void sb_coord_stats_add(uint64_t *total, uint64_t figure);

@@ -325,11 +325,12 @@ static_assert(sizeof(struct sb_bell) == 64, "layout");
 /*
  * The inbox. Its connection writes; its publishers and the coordinator read.
  */
-#define SB_PINS 15 /* trie readers of one connection at a time */
+#define SB_PINS 14 /* trie readers of one connection at a time */
 
 struct sb_inbox {
-    uint64_t gen;          /* of the connection, as it knows itself */
-    uint64_t pin[SB_PINS]; /* atomic: shm/epoch.h */
+    uint64_t gen;            /* of the connection, as it knows itself */
+    uint64_t publish_failed; /* atomic: after their arguments were found good */
+    uint64_t pin[SB_PINS];   /* atomic: shm/epoch.h */
 };
 static_assert(sizeof(struct sb_inbox) == 128, "layout");
 

@@ -35,6 +35,61 @@ static void publish(struct shmbus_conn *conn, const char *topic, int times)
         assert_int_equal(shmbus_publish(conn, shmbus_text(topic), "x", 1, NULL, NULL), 0);
 }
 
+/* A publish whose arguments are good, but whose payload fits in no heap of this bus. */
+static void fail_to_publish(struct shmbus_conn *conn, const char *topic, int times)
+{
+    static const char payload[128 << 10];
+    for (int i = 0; i < times; i++)
+        assert_true(shmbus_publish(conn, shmbus_text(topic), payload, sizeof(payload), NULL, NULL) <
+                    0);
+}
+
+static uint64_t failed_of(struct shmbus_conn *conn)
+{
+    struct shmbus_conn_stats stats;
+    assert_int_equal(shmbus_conn_stats(conn, &stats, sizeof(stats)), 0);
+    return stats.publish_failed;
+}
+
+static int failing_publisher(int fd, void *arg)
+{
+    (void)arg;
+    struct shmbus_conn *conn = test_connect(&bus);
+    struct shmbus_sub *sub = test_subscribe(conn, "f", 0, 0);
+    fail_to_publish(conn, "f", 3);
+    test_tell(fd, failed_of(conn));
+    (void)test_hear(fd);
+    shmbus_sub_free(sub);
+    shmbus_conn_free(conn);
+    return 0;
+}
+
+static bool is_alone(void *arg)
+{
+    (void)arg;
+    return test_bus_figures(&bus).connections == 0;
+}
+
+static void test_N2_failed_publishes_stay_counted(void **state)
+{
+    (void)state;
+    struct test_proc proc = test_spawn(failing_publisher, NULL);
+    assert_int_equal(test_hear(proc.fd), 3);
+    assert_int_equal(test_bus_figures(&bus).publish_failed, 3);
+    test_kill(&proc);
+    struct shmbus_conn *conn = test_connect(&bus);
+    struct shmbus_sub *sub = test_subscribe(conn, "f", 0, 0);
+    publish(conn, "f", 1);
+    assert_int_equal(failed_of(conn), 0);
+    fail_to_publish(conn, "f", 2);
+    assert_int_equal(failed_of(conn), 2);
+    assert_int_equal(test_bus_figures(&bus).publish_failed, 5);
+    shmbus_sub_free(sub);
+    shmbus_conn_free(conn);
+    test_until(is_alone, NULL, 10000);
+    assert_int_equal(test_bus_figures(&bus).publish_failed, 5);
+}
+
 /* The coordinator's view of the only handle. */
 static int copy_queue(const struct shmbus_handle_info *handle, void *arg)
 {
@@ -118,6 +173,7 @@ static void test_C3_what_follows_the_end_is_not_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_N2_failed_publishes_stay_counted),
         cmocka_unit_test(test_N1_both_sides_agree),
         cmocka_unit_test(test_C3_what_follows_the_end_is_not_counted),
     };
