@@ -28,6 +28,7 @@ int sb_publishing_new(struct shmbus_conn *conn, struct sb_publishing **publishin
         return sb_fail(SHMBUS_E_NOMEM, "no memory for the publishing side of a connection");
     p->conn = conn;
     p->epoch = &conn->header->epoch;
+    p->no_epoch = SB_EPOCH_NEVER;
     int ret = sb_heap_init(&p->heap, conn->heap, sb_load_acquire(&conn->rec->heap_size),
                            conn->heap_limit, conn->index, conn->gen);
     if (ret) {

@@ -17,13 +17,17 @@
 #include "client/client.h"
 #include "shm/heap.h"
 
+/* Routing epochs that never come, and differ. */
+#define SB_EPOCH_NONE UINT64_MAX
+#define SB_EPOCH_NEVER (UINT64_MAX - 1)
+
 struct sb_route {
     struct sb_route *next; /* of its hash bucket */
     const struct sb_route_rec *rec;
     uint32_t index, gen;
     uint32_t id;       /* as chunks name it */
     uint64_t epoch;    /* the routing epoch as of which set is right; 0: never */
-    uint64_t quick;    /* the same if it leads to one ring, else 0 */
+    uint64_t quick;    /* the same if it leads to one ring, else SB_EPOCH_NONE */
     uint64_t set_word; /* of rec, which set was made from */
     struct sb_lane lane;
     uint64_t hash;
@@ -45,8 +49,8 @@ struct sb_outlet {
 struct sb_publishing {
     struct shmbus_conn *conn;
     struct sb_heap heap;
-    const uint64_t *epoch; /* the routing epoch, in the arena; a 0 once disconnected */
-    uint64_t no_epoch;     /* that 0, which no route has */
+    const uint64_t *epoch; /* the routing epoch, in the arena; no_epoch once disconnected */
+    uint64_t no_epoch;     /* SB_EPOCH_NEVER, which no route has */
     uint64_t seq;          /* atomic: of the last publish: how many there were */
     uint64_t refused;      /* atomic: pushes that full rings refused */
     uint64_t payload_max;

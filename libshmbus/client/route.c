@@ -77,6 +77,7 @@ static int sb_route_new(struct sb_publishing *p, const uint8_t *topic, size_t le
         free(route);
         return ret;
     }
+    route->quick = SB_EPOCH_NONE;
     route->index = reply.route;
     route->gen = reply.gen;
     route->id = sb_route_id(reply.route, reply.gen);
@@ -159,7 +160,7 @@ static int sb_route_alive(const struct shmbus_conn *conn, const struct sb_route 
 static void sb_route_current(struct sb_route *route, uint64_t epoch)
 {
     route->epoch = epoch;
-    route->quick = route->lane.only ? epoch : 0;
+    route->quick = route->lane.only ? epoch : SB_EPOCH_NONE;
 }
 
 int sb_route_sync(struct sb_publishing *p, struct sb_route *route)
