@@ -168,7 +168,7 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
         sb_publish_copy(chunk + 1, payload, size);
         taken = sb_publish_push(lane, sb_lane_next_desc(lane));
         if (taken) {
-            lane->used += (uint32_t)need;
+            sb_lane_take(lane, (uint32_t)need);
             sb_publish_ring_bells(lane->set);
         }
     }

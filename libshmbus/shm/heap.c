@@ -475,7 +475,9 @@ int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need)
     lane->desc = sb_desc(heap->index, heap->gen, info->offset, 0);
     lane->ahead = sb_lane_streams(lane) ? SB_LANE_AHEAD : 0;
     lane->used = sizeof(*block);
-    lane->size = info->size;
+    /* Starts beyond what the bitmap covers cannot be marked: a larger block has room for nothing
+     * but the chunk that it is opened for. */
+    lane->size = info->size > SB_BLOCK_MAX ? lane->used : info->size;
     lane->opened_at = *heap->clock;
     return 0;
 }

@@ -73,7 +73,7 @@ struct sb_lane {
     uint8_t *block;         /* the open block, NULL if there is none */
     uint64_t desc;          /* of its start */
     uint32_t used;          /* bytes of it, header included */
-    uint32_t size;
+    uint32_t size;          /* up to where chunks may lie */
     struct sb_block_info *open;
     struct sb_block_list *waiting; /* for each ring of the set: blocks that it has not passed */
     struct sb_block_list held;     /* blocks of the set that a reader holds, but all have passed */
@@ -135,7 +135,8 @@ bool sb_lane_idle(struct sb_heap *heap, struct sb_lane *lane);
 void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane);
 
 /*
- * Opens a block with room for a chunk of `need` bytes (header included, a multiple of 16).
+ * Opens a block with room for a chunk of `need` bytes (header included, a multiple of 16). The next
+ * chunk goes there, whatever lane->size says: one of a size that fits in no shared block is alone.
  * 0, SHMBUS_E_LIMIT (heap full; the sentence names limit and use), SHMBUS_E_NOMEM, or what grow
  * says.
  */
@@ -166,6 +167,13 @@ SB_INLINE void sb_block_mark(uint8_t *block, uint64_t unit)
 {
     uint64_t *word = &((struct sb_block *)(void *)block)->starts[unit / 64];
     sb_store_relaxed(word, sb_load_relaxed(word) | UINT64_C(1) << (unit % 64));
+}
+
+/* Keeps the next chunk, of `need` bytes, which a ring has taken. */
+SB_INLINE void sb_lane_take(struct sb_lane *lane, uint32_t need)
+{
+    /* One that is alone in its block leaves no room, either. */
+    lane->used = need < lane->size - lane->used ? lane->used + need : lane->size;
 }
 
 /* Reuses what can be reused in all lanes. Returns the bytes given back, or SHMBUS_E_NOMEM. */

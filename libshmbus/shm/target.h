@@ -90,7 +90,7 @@ int sb_target_read_holds(struct sb_target *t);
 enum sb_passed {
     SB_PASSED,
     SB_PASSED_HELD, /* passed, but a reader still holds some of it */
-    SB_PASSED_NOT,  /* and nothing later has been passed either */
+    SB_PASSED_NOT,  /* nor has anything that was pushed there later */
 };
 
 /* Whether the positions from first up to, not including, end have been passed, as of that pass;
