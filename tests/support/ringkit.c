@@ -51,18 +51,45 @@ struct sb_reader kit_reader(struct kit *kit, uint32_t seat)
     return sb_seat_reader(kit->ring, &kit->seat[seat], kit->rec.capacity, kit->seat[seat].cursor);
 }
 
+void kit_target_refresh(struct sb_target *t)
+{
+    struct kit *kit = sb_container_of(t->rec, struct kit, rec);
+    t->seat_count = 0;
+    for (uint32_t i = 0; i < kit->seats; i++) {
+        uint32_t gen = sb_load_acquire(&kit->seat_rec[i].gen);
+        if (gen % 2)
+            t->seats[t->seat_count++] = (struct sb_target_seat){
+                .seat = &kit->seat[i], .rec = &kit->seat_rec[i], .gen = gen};
+    }
+}
+
 struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list)
 {
-    for (uint32_t i = 0; i < kit->seats; i++)
-        list[i] = (struct sb_target_seat){
-            .seat = &kit->seat[i], .rec = &kit->seat_rec[i], .gen = kit->seat_rec[i].gen};
-    return (struct sb_target){.ring = sb_ring_view(kit->ring, kit->rec.capacity),
-                              .limited = kit->rec.full == SB_REJECT_NEWEST,
-                              .seat_count = kit->seats,
-                              .seats = list,
-                              .bell = &kit->bell,
-                              .gen = kit->rec.gen,
-                              .rec = &kit->rec};
+    struct sb_target t = {.ring = sb_ring_view(kit->ring, kit->rec.capacity),
+                          .limited = kit->rec.full == SB_REJECT_NEWEST,
+                          .seats = list,
+                          .bell = &kit->bell,
+                          .gen = kit->rec.gen,
+                          .rec = &kit->rec};
+    kit_target_refresh(&t);
+    return t;
+}
+
+void kit_seat_join(struct kit *kit, uint32_t seat)
+{
+    struct sb_seat_rec *rec = &kit->seat_rec[seat];
+    memset(&kit->seat[seat], 0, sizeof(kit->seat[seat]));
+    sb_store_relaxed(&rec->start, 0);
+    sb_store_release(&rec->gen, rec->gen + 1);
+    sb_fence_full();
+    uint64_t tail = sb_load_acquire(&kit->ring->tail);
+    sb_store_release(&rec->start, tail);
+    kit->seat[seat].cursor = tail;
+}
+
+void kit_seat_leave(struct kit *kit, uint32_t seat)
+{
+    sb_store_release(&kit->seat_rec[seat].gen, kit->seat_rec[seat].gen + 1);
 }
 
 struct sb_books kit_books(struct kit *kit, uint32_t seat, bool dead)

@@ -34,6 +34,13 @@ struct sb_reader kit_reader(struct kit *kit, uint32_t seat);
 /* The kit's ring as a publisher sees it; list has room for KIT_SEATS. t->holds is to be freed. */
 struct sb_target kit_target(struct kit *kit, struct sb_target_seat *list);
 
+/* Lists the seats that are live now, as a publisher does when the routing epoch has moved on. */
+void kit_target_refresh(struct sb_target *t);
+
+/* The coordinator's part: a seat that was taken away, or never there, joins; a seat leaves. */
+void kit_seat_join(struct kit *kit, uint32_t seat);
+void kit_seat_leave(struct kit *kit, uint32_t seat);
+
 /* The books of one of its seats. */
 struct sb_books kit_books(struct kit *kit, uint32_t seat, bool dead);
 
