@@ -211,7 +211,7 @@ static void test_owner_killed_anywhere(void **state)
     struct owner owner;
     owner_make(&owner);
     struct stepper s;
-    stepper_start(&s, owner_run, &owner, NULL, 0);
+    stepper_start(&s, NULL, owner_run, &owner, NULL, 0);
     uint64_t kept = 0;
     uint32_t step = 0;
     do {

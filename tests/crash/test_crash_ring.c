@@ -457,8 +457,8 @@ static void try_pair(enum op op_a, enum op op_b)
     static bool stop[STEPS];
     struct stepper a, b;
     struct stepper_state a_start;
-    stepper_start(&a, job_run, &shared->job[A], shared->stack[A], STACK_BYTES);
-    stepper_start(&b, job_run, &shared->job[B], shared->stack[B], STACK_BYTES);
+    stepper_start(&a, NULL, job_run, &shared->job[A], shared->stack[A], STACK_BYTES);
+    stepper_start(&b, NULL, job_run, &shared->job[B], shared->stack[B], STACK_BYTES);
     stepper_save(&a, &a_start);
     mark_stops(&b, stop, &start);
     bool more = true;

@@ -40,6 +40,7 @@ __asm__(".text\n"
         "stepper_trap_end: int3; ret\n");
 
 struct stepper_main {
+    void (*prepare)(void *);
     void (*fn)(void *);
     void *arg;
 };
@@ -52,6 +53,8 @@ static int stepper_child(void *arg)
     setrlimit(RLIMIT_CPU, &limit);
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         _exit(1);
+    if (main.prepare)
+        main.prepare(main.arg);
     stepper_trap_begin();
     main.fn(main.arg);
     stepper_trap_end();
@@ -78,9 +81,8 @@ static uint64_t stepper_rip(const struct stepper *s)
     return (uint64_t)rip;
 }
 
-static bool stepper_try(struct stepper *s, void (*fn)(void *), void *arg, void *stack, size_t size)
+static bool stepper_try(struct stepper *s, struct stepper_main main, void *stack, size_t size)
 {
-    struct stepper_main main = {fn, arg};
     fflush(NULL);
     s->ended = false;
     if (stack) {
@@ -95,9 +97,10 @@ static bool stepper_try(struct stepper *s, void (*fn)(void *), void *arg, void *
     return stepper_wait(s) && stepper_rip(s) == (uint64_t)(uintptr_t)stepper_trap_begin + 1;
 }
 
-void stepper_start(struct stepper *s, void (*fn)(void *), void *arg, void *stack, size_t size)
+void stepper_start(struct stepper *s, void (*prepare)(void *), void (*fn)(void *), void *arg,
+                   void *stack, size_t size)
 {
-    if (!stepper_try(s, fn, arg, stack, size))
+    if (!stepper_try(s, (struct stepper_main){prepare, fn, arg}, stack, size))
         stepper_abort("the child did not reach its first instruction");
     /* From the trap, over its ret and the call, into fn. */
     for (int i = 0; stepper_rip(s) != (uint64_t)(uintptr_t)fn; i++) {
@@ -167,7 +170,7 @@ static void stepper_nothing(void *arg)
 const char *stepper_missing(void)
 {
     struct stepper s;
-    bool works = stepper_try(&s, stepper_nothing, NULL, NULL, 0);
+    bool works = stepper_try(&s, (struct stepper_main){NULL, stepper_nothing, NULL}, NULL, 0);
     stepper_end(&s);
     return works ? NULL : "ptrace is not permitted";
 }
@@ -182,9 +185,10 @@ const char *stepper_missing(void)
     return "single-stepping needs x86-64";
 }
 
-void stepper_start(struct stepper *s, void (*fn)(void *), void *arg, void *stack, size_t size)
+void stepper_start(struct stepper *s, void (*prepare)(void *), void (*fn)(void *), void *arg,
+                   void *stack, size_t size)
 {
-    (void)s, (void)fn, (void)arg, (void)stack, (void)size;
+    (void)s, (void)prepare, (void)fn, (void)arg, (void)stack, (void)size;
     stepper_abort(stepper_missing());
 }
 

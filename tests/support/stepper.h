@@ -37,8 +37,10 @@ struct stepper {
 const char *stepper_missing(void);
 
 /* Starts a child on the stack that ends at stack + size, or, with NULL, on its own copy of this
- * one. The child is killed with this process, and by itself after a minute of computing. */
-void stepper_start(struct stepper *s, void (*fn)(void *), void *arg, void *stack, size_t size);
+ * one. It first runs prepare(arg), if that is not NULL, at full speed. The child is killed with
+ * this process, and by itself after a minute of computing. */
+void stepper_start(struct stepper *s, void (*prepare)(void *), void (*fn)(void *), void *arg,
+                   void *stack, size_t size);
 
 /* Runs one instruction; whether fn has still not returned. */
 bool stepper_step(struct stepper *s);
