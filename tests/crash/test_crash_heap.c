@@ -146,6 +146,7 @@ static uint64_t read_all(struct kit *kit, uint32_t step)
         REQUIRE(seq > last[from]);
         last[from] = seq;
         sb_seat_pass(&r, sb_ring_next(r.cursor, r.capacity, r.bits), 1, 0);
+        sb_bump_relaxed(&r.seat->returned, 1);
         sb_seat_unhold(r.seat, 1);
     }
 }
