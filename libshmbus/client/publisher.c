@@ -133,11 +133,13 @@ static SB_NOINLINE int sb_publish_ready(struct sb_publishing *p, struct sb_route
     /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
     if (route->epoch != sb_load_acquire(p->epoch))
         ret = sb_route_sync(p, route);
-    struct sb_lane *lane = &route->lane;
-    if (ret || lane->set->count == 0)
+    if (ret)
         return ret;
     if (size > p->payload_max)
         return sb_publish_too_large(p, size);
+    struct sb_lane *lane = &route->lane;
+    if (lane->set->count == 0)
+        return 0;
     uint32_t need = (uint32_t)sb_chunk_bytes(size);
     return need > lane->size - lane->used ? sb_lane_open(&p->heap, lane, need) : 0;
 }

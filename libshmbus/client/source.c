@@ -100,10 +100,12 @@ static int sb_source_new(struct shmbus_sub *sub, uint32_t name, struct sb_source
     sb_sources_sweep(sub);
     struct sb_mapping_want want = {.kind = SB_MAP_HEAP, .index = index, .gen = gen};
     int ret = sb_mapping_get(conn, &want, 1);
-    if (ret == SHMBUS_E_DISCONNECTED || (ret == 0 && !want.mapping))
-        return ret ? SB_SOURCE_GONE : SB_SOURCE_SKIP;
     if (ret)
         return ret;
+    /* Not to be had: when the bus has ended it is lost, else it was not for this subscription. */
+    if (!want.mapping)
+        return sb_load_acquire(&conn->header->state) == SB_BUS_STOPPED ? SB_SOURCE_GONE
+                                                                       : SB_SOURCE_SKIP;
     struct sb_source *source = calloc(1, sizeof(*source));
     if (!source) {
         sb_mapping_put(conn, want.mapping);
@@ -201,6 +203,11 @@ static int sb_verdict_new(struct shmbus_sub *sub, struct sb_source *source, uint
     struct sb_delivered *delivered = sb_delivered_new(conn, rec, source->rec);
     if (!delivered) /* the record may have been of something else before it was copied whole */
         return sb_load_acquire(&rec->gen) != gen ? SB_SOURCE_SKIP : SHMBUS_E_NOMEM;
+    /* What was copied is that route's and that connection's only if both are still the same. */
+    if (sb_load_relaxed(&rec->gen) != gen || sb_load_relaxed(&source->rec->gen) != source->gen) {
+        sb_delivered_free(delivered);
+        return SB_SOURCE_SKIP;
+    }
     struct sb_verdict *verdict = calloc(1, sizeof(*verdict));
     if (!verdict) {
         sb_delivered_free(delivered);

@@ -102,7 +102,8 @@ static void mark(struct sb_buddy *b, uint64_t start, uint64_t n, bool free_it)
             break;
         b->level[k][at >> k] = value;
     }
-    b->used = free_it ? b->used - n : b->used + n;
+    /* Read by others, for figures. */
+    sb_store_relaxed(&b->used, free_it ? b->used - n : b->used + n);
 }
 
 int sb_buddy_alloc(struct sb_buddy *b, uint64_t bytes, uint64_t *offset)

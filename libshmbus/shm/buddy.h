@@ -12,6 +12,7 @@
 #ifndef SB_SHM_BUDDY_H
 #define SB_SHM_BUDDY_H
 
+#include "base/atomic.h"
 #include "base/bits.h"
 #include "base/compiler.h"
 
@@ -55,7 +56,7 @@ void sb_buddy_free(struct sb_buddy *b, uint64_t offset, uint64_t bytes);
 /* Bytes handed out, in whole units. */
 SB_INLINE uint64_t sb_buddy_used(const struct sb_buddy *b)
 {
-    return b->used * SB_BUDDY_UNIT;
+    return sb_load_relaxed(&b->used) * SB_BUDDY_UNIT;
 }
 
 SB_INLINE uint64_t sb_buddy_size(const struct sb_buddy *b)

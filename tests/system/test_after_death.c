@@ -166,6 +166,46 @@ static void test_C1_queued_stays_receivable_after_disconnect(void **state)
     test_bus_stop(&bus);
 }
 
+/* C4, O5: a prepared publisher of a disconnected connection fails, whatever it leads to; a payload
+ * that can never fit is invalid, whether somebody listens or not. */
+static void test_C4_O5_prepared_publishers(void **state)
+{
+    (void)state;
+    struct test_bus bus;
+    test_bus_start(&bus, NULL);
+    struct shmbus_conn *conn = test_connect(&bus), *other = test_connect(&bus);
+    struct shmbus_sub *one = test_subscribe(other, "one", 0, 0);
+    struct shmbus_sub *two = test_subscribe(other, "two", 0, 0);
+    struct shmbus_sub *more = test_subscribe(other, "+", 0, SHMBUS_REJECT_NEWEST);
+    static const char *const topics[] = {"nobody/here", "one", "two", "three"};
+    struct shmbus_publisher *publisher[4];
+    struct shmbus_delivery delivery;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(shmbus_prepare(conn, shmbus_text(topics[i]), NULL, &publisher[i]), 0);
+        assert_int_equal(shmbus_publisher_publish(publisher[i], "x", 1, NULL, &delivery), 0);
+        assert_int_equal(delivery.matched, i == 0 ? 0 : i == 3 ? 1 : 2);
+        assert_int_equal(delivery.seq, i + 1);
+        assert_int_equal(shmbus_publisher_publish(publisher[i], "x", (size_t)128 << 20, NULL, NULL),
+                         SHMBUS_E_INVALID);
+        assert_int_equal(shmbus_publisher_publish(publisher[i], "x", SIZE_MAX, NULL, NULL),
+                         SHMBUS_E_INVALID);
+    }
+    assert_int_equal(shmbus_disconnect(conn), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(shmbus_publisher_publish(publisher[i], "x", 1, NULL, NULL),
+                         SHMBUS_E_DISCONNECTED);
+        shmbus_publisher_free(publisher[i]);
+    }
+    assert_int_equal(test_books(more).offered, 3);
+    assert_int_equal(test_books(one).offered + test_books(two).offered, 2);
+    shmbus_sub_free(one);
+    shmbus_sub_free(two);
+    shmbus_sub_free(more);
+    shmbus_conn_free(conn);
+    shmbus_conn_free(other);
+    test_bus_stop(&bus);
+}
+
 /* The bus ends while messages of a publisher whose heap was never mapped are queued. */
 static void test_C5_queued_stays_receivable_after_the_bus_ended(void **state)
 {
@@ -201,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_P4_publisher_killed),
         cmocka_unit_test(test_P4_message_outlives_its_handle),
         cmocka_unit_test(test_C1_queued_stays_receivable_after_disconnect),
+        cmocka_unit_test(test_C4_O5_prepared_publishers),
         cmocka_unit_test(test_C5_queued_stays_receivable_after_the_bus_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,7 @@ enum {
     SHMBUS_EMPTY = 1,       /**< nothing is queued, and the call was told not to wait */
     SHMBUS_TIMEOUT = 2,     /**< the time to wait is over */
     SHMBUS_CLOSED = 3,      /**< the handle is closed and drained; its why says the reason */
-    SHMBUS_INTERRUPTED = 4, /**< shmbus_interrupt() or a signal handler ended the wait */
+    SHMBUS_INTERRUPTED = 4, /**< a signal handler ended the wait */
     SHMBUS_DONE = 5,        /**< the request was already complete */
     SHMBUS_TOO_SMALL = 6    /**< the buffer is too small for the next message, which stays queued */
 };

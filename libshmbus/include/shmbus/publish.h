@@ -70,7 +70,8 @@ struct shmbus_delivery {
  *         SHMBUS_E_COORD, SHMBUS_E_NOMEM, SHMBUS_E_SYSTEM.
  *
  * Thread-safe; publishes of one connection are serialized. Blocks (for the control timeout at most)
- * only at the connection's first publish of a topic and the first after a subscription has changed.
+ * only at the connection's first publish of a topic, the first after a subscription has changed,
+ * and when its heap has to grow.
  */
 SHMBUS_API SHMBUS_MUST_CHECK int shmbus_publish(struct shmbus_conn *conn, struct shmbus_topic topic,
                                                 const void *payload, size_t size,

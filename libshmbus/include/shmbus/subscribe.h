@@ -120,10 +120,12 @@ shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *patte
  * @param message    out, untouched unless 0 is returned
  * @return 0; SHMBUS_EMPTY (did not wait), SHMBUS_TIMEOUT, SHMBUS_CLOSED (and drained; see
  *         shmbus_sub_why()), SHMBUS_INTERRUPTED (a signal handler ran); SHMBUS_E_INVALID,
- *         SHMBUS_E_LIMIT (too many unreleased), SHMBUS_E_FORKED, SHMBUS_E_NOMEM, SHMBUS_E_SYSTEM.
+ *         SHMBUS_E_LIMIT (too many unreleased), SHMBUS_E_FORKED, SHMBUS_E_COORD, SHMBUS_E_NOMEM,
+ *         SHMBUS_E_SYSTEM.
  *
  * The first message from a publisher costs one bounded request to the coordinator, also where it
- * is told not to wait.
+ * is told not to wait; SHMBUS_E_COORD says that the coordinator is away, and the message stays
+ * queued.
  */
 SHMBUS_API SHMBUS_MUST_CHECK int shmbus_recv(struct shmbus_sub *sub, struct shmbus_message *message,
                                              int64_t timeout_ns);
