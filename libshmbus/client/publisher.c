@@ -163,11 +163,11 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
     uint32_t matched = lane->set->count, taken = 0;
     if (matched) {
         struct sb_chunk *chunk = sb_lane_next(lane);
-        sb_block_mark(lane->block, lane->used / SB_CHUNK_UNIT);
         sb_publish_head(chunk, route->id, tags, size, p->seq + 1);
         if (tags > UINT8_MAX)
             chunk->time = sb_publish_time(tags);
         sb_publish_copy(chunk + 1, payload, size);
+        sb_block_mark(lane->block, lane->used / SB_CHUNK_UNIT);
         taken = sb_publish_push(lane, sb_lane_next_desc(lane));
         if (taken) {
             sb_lane_take(lane, (uint32_t)need);
@@ -199,10 +199,11 @@ SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_pub
     if (sb_unlikely(size >= SB_BLOCK_MAX || sb_chunk_bytes(size) > lane->size - used))
         return false;
     uint64_t unit = used / SB_CHUNK_UNIT, desc = lane->desc + unit;
-    sb_block_mark(lane->block, unit);
     struct sb_chunk *chunk = (struct sb_chunk *)(void *)(lane->block + used);
     sb_publish_head(chunk, route->id, publisher->tags, size, p->seq + 1);
     sb_publish_copy(chunk + 1, payload, size);
+    /* Last: before its push somebody else may name the chunk, and finds no header but this. */
+    sb_block_mark(lane->block, unit);
     uint64_t end = sb_ring_push_inside(&target->ring, desc, target->limit);
     if (sb_unlikely(end == 0))
         return false;

@@ -111,7 +111,9 @@ SB_INLINE bool sb_source_chunk(const struct sb_extent *extent, uint64_t unit,
     if (sb_unlikely(unit >= extent->units))
         return false;
     const uint64_t *starts = extent->starts;
-    if (sb_unlikely(!(sb_load_relaxed(&starts[unit / 64]) >> (unit % 64) & 1)))
+    /* Acquire: a chunk that is marked shows its header, also to whom another has named it (pairs
+     * with sb_block_mark). */
+    if (sb_unlikely(!(sb_load_acquire(&starts[unit / 64]) >> (unit % 64) & 1)))
         return false;
     uint64_t at = unit * SB_CHUNK_UNIT;
     const uint8_t *block = (const uint8_t *)starts - offsetof(struct sb_block, starts);

@@ -162,11 +162,12 @@ SB_INLINE uint64_t sb_lane_next_desc(const struct sb_lane *lane)
     return lane->desc + lane->used / SB_CHUNK_UNIT;
 }
 
-/* Marks that a chunk starts at a unit of a block. Before its push, whose CAS releases it. */
+/* Marks that a chunk starts at a unit of a block, before its push. Release: who finds the mark
+ * finds what was written of the chunk before it, also when somebody else has named the chunk. */
 SB_INLINE void sb_block_mark(uint8_t *block, uint64_t unit)
 {
     uint64_t *word = &((struct sb_block *)(void *)block)->starts[unit / 64];
-    sb_store_relaxed(word, sb_load_relaxed(word) | UINT64_C(1) << (unit % 64));
+    sb_store_release(word, sb_load_relaxed(word) | UINT64_C(1) << (unit % 64));
 }
 
 /* Keeps the next chunk, of `need` bytes, which a ring has taken. */
