@@ -22,6 +22,7 @@
 #define SB_SPIN_MIN_NS 2000u
 #define SB_SPIN_LOOKS 200     /* before the clock is read */
 #define SB_RECV_ROUNDS 1024u  /* looks without a message, beyond a whole queue of them */
+#define SB_RECV_REFUSED 8u    /* of these, such as made a request for nothing */
 #define SB_AHEAD 256u         /* messages that a reader of a busy ring stays behind */
 #define SB_PAUSE_MAX_NS 8000u /* how long it waits for them */
 #define SB_PAUSE_MIN_NS 500u
@@ -193,7 +194,8 @@ SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *message
  * Takes 1..max messages at the cursor, of at most *room bytes each, under one free hold. 0 with
  * *count, SHMBUS_EMPTY when there is none, SHMBUS_TOO_SMALL, or a failure; all but 0 leave the
  * first message queued. Ends even when somebody pushes as fast as this skips: once all that was
- * queued at first has been looked at.
+ * queued at first has been looked at, or a few of them have led to heaps of others. Then it may
+ * return SHMBUS_EMPTY although there is news.
  */
 static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messages,
                                     uint32_t max, size_t *room, uint32_t *count)
@@ -202,7 +204,9 @@ static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_messag
     uint32_t h = sb_seat_free_hold(r->seat);
     if (sb_unlikely(h == SB_HELD_MAX))
         return sb_recv_all_held();
-    for (uint32_t looks = 0; looks < SB_RECV_ROUNDS + r->capacity; looks++) {
+    const uint32_t *refused = &sub->sources->refused, before = *refused;
+    for (uint32_t looks = 0;
+         looks < SB_RECV_ROUNDS + r->capacity && *refused - before < SB_RECV_REFUSED; looks++) {
         uint32_t n = sb_recv_look(sub, max);
         if (n == 0)
             return SHMBUS_EMPTY;
@@ -395,26 +399,26 @@ static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_messag
                                     uint32_t max, size_t *room, uint32_t *count,
                                     struct sb_patience *patience)
 {
-    for (uint32_t round = 1;; round++) {
+    for (bool first = true;; first = false) {
         /* The reason first: what was admitted before the end is found by the look after it. */
         uint32_t reason = sb_sub_reason(sub);
         int ret = sb_recv_take(sub, messages, max, room, count);
         if (ret != SHMBUS_EMPTY)
             return ret;
-        if (reason != SB_REASON_NONE)
+        if (reason != SB_REASON_NONE && !sb_recv_news(sub))
             return SHMBUS_CLOSED;
         if (patience->timeout_ns == 0)
             return SHMBUS_EMPTY;
         int64_t deadline = sb_patience_deadline(patience);
+        /* News that is never a message must not outlast it. */
+        if (!first && sb_clock_ns() >= deadline)
+            return SHMBUS_TIMEOUT;
         ret = 0;
         if (!sb_recv_spin(sub)) {
             uint32_t word = sb_bell_announce(sub->bell);
             if (!sb_recv_news(sub) && sb_sub_reason(sub) == SB_REASON_NONE)
                 ret = sb_recv_sleep(sub, word, deadline);
         }
-        /* News that is never a message must not outlast the deadline. */
-        if (ret == 0 && round % SB_RECV_ROUNDS == 0 && sb_clock_ns() >= deadline)
-            ret = SHMBUS_TIMEOUT;
         if (ret == 0)
             continue;
         /* Whatever ended the sleep, a message that is there comes first. */

@@ -102,10 +102,13 @@ static int sb_source_new(struct shmbus_sub *sub, uint32_t name, struct sb_source
     int ret = sb_mapping_get(conn, &want, 1);
     if (ret)
         return ret;
-    /* Not to be had: when the bus has ended it is lost, else it was not for this subscription. */
-    if (!want.mapping)
-        return sb_load_acquire(&conn->header->state) == SB_BUS_STOPPED ? SB_SOURCE_GONE
-                                                                       : SB_SOURCE_SKIP;
+    if (!want.mapping) {
+        /* Not to be had: when the bus has ended it is lost, else it was not for this reader. */
+        if (sb_load_acquire(&conn->header->state) == SB_BUS_STOPPED)
+            return SB_SOURCE_GONE;
+        sub->sources->refused++;
+        return SB_SOURCE_SKIP;
+    }
     struct sb_source *source = calloc(1, sizeof(*source));
     if (!source) {
         sb_mapping_put(conn, want.mapping);

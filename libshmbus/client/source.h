@@ -71,6 +71,7 @@ struct sb_source {
 struct sb_source_table {
     struct sb_source none; /* never near */
     uint32_t count;
+    uint32_t refused; /* requests for heaps that are not for this connection: they cost time */
     struct sb_source *bucket[SB_SOURCE_BUCKETS];
 };
 

@@ -569,12 +569,55 @@ static void test_a_queue_full_of_forgeries(void **state)
     honest_close(&h, &bus);
 }
 
+#define REFUSED 2000u
+#define REFUSED_AT_ONCE 16u /* SB_RECV_REFUSED, at the first look and at the second */
+
+static uint32_t kind_of(void (*what)(struct forger *f, struct forged *x))
+{
+    uint32_t i = 0;
+    while (forgeries[i].forge != what)
+        i++;
+    return i;
+}
+
+/*
+ * Each message that leads to a heap that is not for the reader costs a request. A receive that does
+ * not wait makes a few of them, not as many as a queue holds; one that waits keeps its timeout; and
+ * a closed queue is not said to be drained before it is.
+ */
+static void test_requests_for_nothing_are_bounded(void **state)
+{
+    (void)state;
+    struct test_bus bus;
+    struct honest h = {0};
+    honest_open(&h, &bus);
+    h.sub = test_subscribe(h.conn, "forge/#", 2 * REFUSED, SHMBUS_DROP_OLDEST);
+    for (uint32_t i = 0; i < REFUSED; i++)
+        forge(&h, kind_of(forge_heap_not_for_the_reader));
+    honest_publish(&h);
+    uint32_t asked = h.conn->last_id;
+    assert_int_equal(honest_recv(&h, VIEW, 0), SHMBUS_EMPTY);
+    assert_in_range(h.conn->last_id - asked, 1, REFUSED_AT_ONCE);
+    asked = h.conn->last_id;
+    assert_int_equal(honest_recv(&h, VIEW, 1), SHMBUS_TIMEOUT);
+    assert_in_range(h.conn->last_id - asked, 1, 2 * REFUSED_AT_ONCE);
+    assert_int_equal(shmbus_unsubscribe(h.conn, h.sub), 0);
+    uint64_t got = honest_recv(&h, VIEW, 0);
+    while (got == SHMBUS_EMPTY)
+        got = honest_recv(&h, VIEW, 0);
+    expect("a closed queue", false, got, HONEST | h.count);
+    assert_int_equal(honest_recv(&h, VIEW, 0), SHMBUS_CLOSED);
+    shmbus_sub_free(h.sub);
+    honest_close(&h, &bus);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drop_oldest_skips_each_forgery),
         cmocka_unit_test(test_reject_newest_skips_each_forgery),
         cmocka_unit_test(test_a_queue_full_of_forgeries),
+        cmocka_unit_test(test_requests_for_nothing_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
