@@ -198,13 +198,13 @@ SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_pub
     uint32_t used = lane->used;
     if (sb_unlikely(size >= SB_BLOCK_MAX || sb_chunk_bytes(size) > lane->size - used))
         return false;
-    uint64_t unit = used / SB_CHUNK_UNIT, desc = lane->desc + unit;
     struct sb_chunk *chunk = (struct sb_chunk *)(void *)(lane->block + used);
     sb_publish_head(chunk, route->id, publisher->tags, size, p->seq + 1);
     sb_publish_copy(chunk + 1, payload, size);
     /* Last: before its push somebody else may name the chunk, and finds no header but this. */
+    uint64_t unit = lane->used / SB_CHUNK_UNIT;
     sb_block_mark(lane->block, unit);
-    uint64_t end = sb_ring_push_inside(&target->ring, desc, target->limit);
+    uint64_t end = sb_ring_push_inside(&target->ring, lane->desc + unit, target->limit);
     if (sb_unlikely(end == 0))
         return false;
     lane->open->span[0].end = end;
