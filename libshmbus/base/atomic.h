@@ -105,6 +105,15 @@ SB_INLINE void sb_fence_full_after_rmw(void)
 #endif
 }
 
+/*
+ * The light half of an asymmetric fence: holds the compiler back only. The other half is a
+ * membarrier system call, which has every running thread of the process pass a full fence.
+ */
+SB_INLINE void sb_fence_light(void)
+{
+    __asm__ __volatile__("" ::: "memory");
+}
+
 /* Asks for the cache line at p, which need not be mapped, to be written soon. */
 SB_INLINE void sb_prefetch_write(const void *p)
 {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lock is the three-state futex mutex of Drepper, "Futexes Are Tricky" (mutex2): a thread that
- * had to wait takes the lock as "held and perhaps somebody sleeps", since it cannot know that it
- * was the last. Linearisation points: the compare-and-swap or exchange that reads 0; the exchange
- * to 0.
+ * The lock. Linearisation points: the compare-and-swap that reads 0; the store of 0. A holder that
+ * sees a waiter wakes one; it does not matter whether another thread takes the lock first, since
+ * that one sees the waiter, too. Asymmetric fences as in userspace-rcu.
  */
 #include "os/futex.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/membarrier.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,13 +75,33 @@ int sb_futex_wake(const uint32_t *word, unsigned n)
     return rc < 0 ? 0 : (int)rc;
 }
 
+/* The heavy half of an asymmetric fence; false where the kernel, or a sandbox, has none. */
+static bool sb_fence_heavy(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0)
+        return true;
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
+           syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
 SB_COLD void sb_lock_wait(struct sb_lock *lock)
 {
-    while (sb_exchange_acq_rel(&lock->word, 2u) != 0)
-        syscall(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+    int saved = errno;
+    sb_add_acq_rel(&lock->waiters, 1u);
+    for (;;) {
+        bool fenced = sb_fence_heavy();
+        uint32_t free_word = 0;
+        if (sb_cas_acq_rel(&lock->held, &free_word, 1u))
+            break;
+        struct timespec nap = {.tv_nsec = 1000000};
+        syscall(SYS_futex, &lock->held, FUTEX_WAIT_PRIVATE, 1, fenced ? NULL : &nap, NULL, 0);
+    }
+    sb_sub_acq_rel(&lock->waiters, 1u);
+    errno = saved;
 }
 
 SB_COLD void sb_lock_wake(struct sb_lock *lock)
 {
-    syscall(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    sb_fence_full(); /* free before it wakes */
+    syscall(SYS_futex, &lock->held, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

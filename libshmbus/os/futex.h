@@ -64,10 +64,16 @@ int sb_futex_wake(const uint32_t *word, unsigned n);
 /*
  * A lock in memory that only one process has: zeroed is free; not recursive, not fair; a thread
  * that dies with it held leaves it held, so nothing that can fail or call out happens under it.
- * States: 0 free, 1 held, 2 held and perhaps somebody sleeps.
+ *
+ * Giving it back costs a plain store and a look whether somebody waits. That the store is not still
+ * on its way when the look is done is the waiter's business: it says that it waits, then has every
+ * running thread of the process pass a full fence (membarrier), and then looks at the lock again.
+ * Either the holder's look comes after that fence and sees the waiter, or its store came before and
+ * is seen. Where the kernel has no such call, waiters look again every millisecond.
  */
 struct sb_lock {
-    uint32_t word;
+    uint32_t held;
+    uint32_t waiters;
 };
 
 void sb_lock_wait(struct sb_lock *lock);
@@ -77,17 +83,19 @@ void sb_lock_wake(struct sb_lock *lock);
 SB_INLINE void sb_lock_acquire(struct sb_lock *lock)
 {
     uint32_t free_word = 0;
-    if (sb_unlikely(!sb_cas_acq_rel(&lock->word, &free_word, 1u)))
+    if (sb_unlikely(!sb_cas_acq_rel(&lock->held, &free_word, 1u)))
         sb_lock_wait(lock);
 }
 
 /*
- * Gives the lock back; only its holder may. A waker may still be in sb_lock_wake() after another
- * thread has taken the lock and freed its memory: the kernel gets the address, nobody reads there.
+ * Gives the lock back; only its holder may. A lock may be freed only when nobody can still be in
+ * here: by whoever has synchronised with all users by other means.
  */
 SB_INLINE void sb_lock_release(struct sb_lock *lock)
 {
-    if (sb_unlikely(sb_exchange_acq_rel(&lock->word, 0u) == 2))
+    sb_store_release(&lock->held, 0u);
+    sb_fence_light();
+    if (sb_unlikely(sb_load_relaxed(&lock->waiters)))
         sb_lock_wake(lock);
 }
 

@@ -165,7 +165,7 @@ static void test_lock_excludes(void **state)
     for (int i = 0; i < LOCK_THREADS; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(guarded.plain, LOCK_THREADS * LOCK_ROUNDS);
-    assert_int_equal(guarded.lock.word, 0);
+    assert_int_equal(guarded.lock.held, 0);
 }
 
 int main(void)
