@@ -38,11 +38,11 @@ enum sb_magic {
 };
 
 struct shmbus_conn {
+    struct sb_lock lock; /* first: the connection's address is its lock's */
     uint32_t magic;
     uint32_t fork_id;      /* os/fork.h */
     uint32_t disconnected; /* atomic: set for good by shmbus_disconnect() */
     uint32_t refs;         /* atomic */
-    struct sb_lock lock;
     struct sb_lock control;
     struct sb_lock list;
 

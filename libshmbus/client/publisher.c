@@ -278,12 +278,15 @@ int shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *pay
     if (sb_unlikely(options || !publisher || publisher->magic != SB_MAGIC_PUBLISHER))
         return sb_publisher_any(publisher, payload, size, options, delivery);
     struct shmbus_conn *conn = publisher->conn;
-    if (sb_unlikely(sb_conn_forked(conn) || (!payload && size)))
+    if (sb_unlikely(sb_conn_forked(conn)) || sb_unlikely(!payload))
         return sb_publisher_any(publisher, payload, size, options, delivery);
     sb_lock_acquire(&conn->lock);
-    bool done = sb_publish_quick(conn->publishing, publisher, payload, size, delivery);
+    if (sb_likely(sb_publish_quick(conn->publishing, publisher, payload, size, delivery))) {
+        sb_lock_release(&conn->lock);
+        return 0;
+    }
     sb_lock_release(&conn->lock);
-    return sb_likely(done) ? 0 : sb_publisher_any(publisher, payload, size, options, delivery);
+    return sb_publisher_any(publisher, payload, size, options, delivery);
 }
 
 /* The tags for the options of a connection that may publish, or a failure. */

@@ -10,22 +10,16 @@
  * hold word that is 0 is free, and only the receiving thread makes it anything else.
  */
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "client/recv.h"
 #include "client/source.h"
+#include "client/spin.h"
 #include "shm/bell.h"
 
-#define SB_SPIN_MAX_NS 50000u /* about what waking a sleeper costs */
-#define SB_SPIN_MIN_NS 2000u
-#define SB_SPIN_LOOKS 200     /* before the clock is read */
-#define SB_RECV_ROUNDS 1024u  /* looks without a message, beyond a whole queue of them */
-#define SB_RECV_REFUSED 8u    /* of these, such as made a request for nothing */
-#define SB_AHEAD 256u         /* messages that a reader of a busy ring stays behind */
-#define SB_PAUSE_MAX_NS 8000u /* how long it waits for them */
-#define SB_PAUSE_MIN_NS 500u
+#define SB_RECV_ROUNDS 1024u /* looks without a message, beyond a whole queue of them */
+#define SB_RECV_REFUSED 8u   /* of these, such as made a request for nothing */
 
 static SB_COLD int sb_recv_all_held(void)
 {
@@ -81,8 +75,8 @@ static void sb_recv_pass(struct shmbus_sub *sub, uint64_t pos, uint32_t taken, u
     const struct sb_reader *r = &sub->reader;
     sb_seat_pass(&sub->reader, pos, taken, skipped);
     uint64_t quick = r->capacity - 1 - (pos & r->mask);
-    if (sub->pause_ns && quick > SB_AHEAD / 2)
-        quick = SB_AHEAD / 2;
+    if (sub->pause_ns && quick > SB_SPIN_AHEAD / 2)
+        quick = SB_SPIN_AHEAD / 2;
     sub->slot = sb_seat_slot(r, pos);
     sub->slot_seq = sb_ring_lap(pos, r->bits) + 1;
     sub->slot_stop = sub->slot + quick;
@@ -267,104 +261,6 @@ SB_INLINE bool sb_recv_quick(struct shmbus_sub *sub, struct shmbus_message *m)
  * Waiting.
  */
 
-/* Whether a look would find something before the seat's end: a message or a loss. */
-SB_INLINE bool sb_recv_news(const struct shmbus_sub *sub)
-{
-    const struct sb_reader *r = &sub->reader;
-    return sb_seat_look(r, r->cursor) != SB_LOOK_EMPTY && r->cursor < sb_load_acquire(r->end);
-}
-
-/*
- * Where the next message's chunk will probably be: behind that of the last one. NULL if that is not
- * near. What is read here is only a hint.
- */
-static const uint8_t *sb_recv_next_chunk(const struct shmbus_sub *sub)
-{
-    const struct sb_reader *r = &sub->reader;
-    const struct sb_source *near = sub->near;
-    const struct sb_slot *last = sub->slot == r->ring->slot ? sub->slot + r->capacity : sub->slot;
-    uint64_t unit = sb_load_relaxed(&last[-1].desc) - near->near_desc;
-    if (unit >= near->near.units)
-        return NULL;
-    const uint8_t *block = (const uint8_t *)near->near.starts - offsetof(struct sb_block, starts);
-    const struct sb_chunk *chunk =
-        (const struct sb_chunk *)(const void *)(block + unit * SB_CHUNK_UNIT);
-    uint64_t size = sizeof(*chunk) + (uint64_t)sb_load_relaxed(&chunk->size);
-    return unit * SB_CHUNK_UNIT + size > near->near.room ? NULL : (const uint8_t *)chunk + size;
-}
-
-/* One look, with the lines of the next chunk on their way when its slot is seen. */
-SB_INLINE bool sb_recv_glance(const struct shmbus_sub *sub, const uint8_t *next)
-{
-    if (sb_recv_news(sub))
-        return true;
-    if (next) {
-        sb_prefetch_read(next);
-        sb_prefetch_read(next + SB_CACHE_LINE);
-    }
-    sb_cpu_relax();
-    return false;
-}
-
-/* Looks for about `ns`; true when there is news. The clock is read late, since news often comes
- * within less time than that takes. */
-static bool sb_recv_look_for(const struct shmbus_sub *sub, int64_t ns)
-{
-    const uint8_t *next = sb_recv_next_chunk(sub);
-    for (int i = 0; i < SB_SPIN_LOOKS; i++) {
-        if (sb_recv_glance(sub, next))
-            return true;
-    }
-    int64_t start = sb_clock_ns();
-    do {
-        for (int i = 0; i < 8; i++) {
-            if (sb_recv_glance(sub, next))
-                return true;
-        }
-    } while (sb_clock_ns() - start < ns);
-    return false;
-}
-
-/*
- * A reader that is right behind a publisher fights it for the cache lines of slots and chunks.
- * Where messages are frequent it is faster for both if the reader stays SB_AHEAD messages behind:
- * it is busy then, and before it takes something waits until as many are there, for pause_ns at
- * most. It becomes busy when two messages have come between two looks at an empty queue, which no
- * exchange of question and answer does, and ceases to be when waiting has not helped for a while.
- */
-static SB_NOINLINE void sb_recv_keep_away(struct shmbus_sub *sub)
-{
-    const struct sb_reader *r = &sub->reader;
-    uint32_t ahead = r->capacity / 4 < SB_AHEAD ? r->capacity / 4 : SB_AHEAD;
-    uint64_t pos = sb_ring_advance(r->cursor, ahead, r->capacity, r->bits);
-    if (sb_seat_look(r, pos) != SB_LOOK_EMPTY)
-        return;
-    int64_t start = sb_clock_ns();
-    do {
-        for (int i = 0; i < 8; i++)
-            sb_cpu_relax();
-    } while (sb_seat_look(r, pos) == SB_LOOK_EMPTY && sb_clock_ns() - start < sub->pause_ns);
-    /* Worth it if at least a batch has come. */
-    pos = sb_ring_advance(r->cursor, ahead / 16, r->capacity, r->bits);
-    uint32_t pause = sb_seat_look(r, pos) != SB_LOOK_EMPTY ? sub->pause_ns * 2 : sub->pause_ns / 2;
-    if (pause > SB_PAUSE_MAX_NS)
-        pause = SB_PAUSE_MAX_NS;
-    sub->pause_ns = pause >= SB_PAUSE_MIN_NS ? pause : 0;
-}
-
-/* Spins for news, briefly: longer where that has helped, shorter where it has not. */
-static bool sb_recv_spin(struct shmbus_sub *sub)
-{
-    if (sub->spin_ns == 0)
-        return false;
-    if (!sb_recv_look_for(sub, sub->spin_ns)) {
-        sub->spin_ns = sub->spin_ns / 2 > SB_SPIN_MIN_NS ? sub->spin_ns / 2 : SB_SPIN_MIN_NS;
-        return false;
-    }
-    sub->spin_ns = sub->spin_ns * 2 < SB_SPIN_MAX_NS ? sub->spin_ns * 2 : SB_SPIN_MAX_NS;
-    return true;
-}
-
 /* When the timeout ends: a deadline, 0 for "do not wait", SB_NEVER. Read when it is needed. */
 struct sb_patience {
     int64_t timeout_ns;
@@ -405,7 +301,7 @@ static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_messag
         int ret = sb_recv_take(sub, messages, max, room, count);
         if (ret != SHMBUS_EMPTY)
             return ret;
-        if (reason != SB_REASON_NONE && !sb_recv_news(sub))
+        if (reason != SB_REASON_NONE && !sb_spin_news(sub))
             return SHMBUS_CLOSED;
         if (patience->timeout_ns == 0)
             return SHMBUS_EMPTY;
@@ -414,9 +310,9 @@ static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_messag
         if (!first && sb_clock_ns() >= deadline)
             return SHMBUS_TIMEOUT;
         ret = 0;
-        if (!sb_recv_spin(sub)) {
+        if (!sb_spin_for_news(sub)) {
             uint32_t word = sb_bell_announce(sub->bell);
-            if (!sb_recv_news(sub) && sb_sub_reason(sub) == SB_REASON_NONE)
+            if (!sb_spin_news(sub) && sb_sub_reason(sub) == SB_REASON_NONE)
                 ret = sb_recv_sleep(sub, word, deadline);
         }
         if (ret == 0)
@@ -434,12 +330,12 @@ static SB_NOINLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message
 {
     bool patient = patience.timeout_ns != 0;
     if (sub->pause_ns && patient)
-        sb_recv_keep_away(sub);
+        sb_spin_keep_away(sub);
     int ret = sb_recv_take(sub, messages, max, room, count);
     if (ret == SHMBUS_EMPTY)
         ret = sb_recv_wait(sub, messages, max, room, count, &patience);
-    if (ret == 0 && sub->pause_ns == 0 && patient && (*count > 1 || sb_recv_news(sub)))
-        sub->pause_ns = SB_PAUSE_MIN_NS * 2;
+    if (ret == 0 && sub->pause_ns == 0 && patient && (*count > 1 || sb_spin_news(sub)))
+        sb_spin_busy(sub);
     return ret;
 }
 
@@ -560,18 +456,12 @@ void shmbus_release(struct shmbus_message *message)
     sb_store_release(at, 0);
 }
 
-/* 1 where spinning would keep the publisher from running. */
-static long sb_cpu_count(void)
-{
-    return sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 void sb_recv_init(struct shmbus_sub *sub)
 {
     struct sb_reader *r = &sub->reader;
     r->end = &sub->rec->end;
     sub->lost_told = sub->rec->rejected_base;
-    sub->spin_ns = sb_cpu_count() > 1 ? SB_SPIN_MAX_NS : 0;
+    sb_spin_init(sub);
     sub->near = &sub->sources->none;
     sub->hold_first = &r->seat->hold[0];
     sb_store_relaxed(&r->seat->holds, 1u); /* publishers always look at the first hold */

@@ -22,7 +22,7 @@
 #include "support/testbus.h"
 
 /* The counts reached, which are the guard; the issue allows 150 and 130. */
-#define PUBLISH_MOST 150.0
+#define PUBLISH_MOST 147.0
 #define RECEIVE_MOST 130.0
 
 #define BATCH 1000
