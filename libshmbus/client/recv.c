@@ -149,13 +149,38 @@ struct sb_batch {
     uint64_t pos; /* behind the last position looked at */
 };
 
+/* Where messages go: copies of at most room bytes, or nowhere (views). */
+struct sb_into {
+    void *copy;
+    size_t room;
+};
+
+#define SB_INTO_VIEWS                                                                              \
+    {                                                                                              \
+        NULL, SIZE_MAX                                                                             \
+    }
+
+/*
+ * Copies the payload, and looks again whether the chunk still is the one that was checked: somebody
+ * else with a right to push may have named a chunk whose owner does not know that it is read here,
+ * and reuses it.
+ */
+static bool sb_recv_copied(const struct sb_into *into, uint64_t desc, const struct sb_found *found)
+{
+    memcpy(into->copy, (const uint8_t *)(found->chunk + 1) + found->extra, found->size);
+    sb_fence_acquire(); /* the bytes before the second look */
+    struct sb_found again;
+    return sb_source_chunk(&found->source->near, desc - found->source->near_desc, &again) &&
+           again.seq == found->seq && again.size == found->size;
+}
+
 /*
  * Checks the message at batch->pos, which is under the batch's hold, and fills the next of
  * messages. 0 to go on, SB_LOOK_LAPPED when it was overwritten meanwhile, SHMBUS_TOO_SMALL with its
- * size in *room when it has more than *room bytes, or a failure.
+ * size in into->room when it has more bytes than that, or a failure.
  */
 SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *messages,
-                          struct sb_batch *batch, size_t *room)
+                          struct sb_batch *batch, struct sb_into *into)
 {
     struct sb_reader *r = &sub->reader;
     uint64_t desc;
@@ -168,10 +193,14 @@ SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *message
     if (sb_unlikely(ret < 0))
         return ret;
     if (sb_likely(ret == 0)) {
-        if (sb_unlikely(found.size > *room)) {
-            *room = found.size;
+        if (sb_unlikely(found.size > into->room)) {
+            into->room = found.size;
             return SHMBUS_TOO_SMALL;
         }
+        if (sb_unlikely(into->copy && !sb_recv_copied(into, desc, &found)))
+            ret = SB_SOURCE_SKIP;
+    }
+    if (sb_likely(ret == 0)) {
         found.source->last_seq = found.seq;
         sb_recv_fill(sub, r->ring, &messages[batch->taken++], &found, batch->hold,
                      &r->seat->hold[batch->h]);
@@ -185,14 +214,14 @@ SB_INLINE int sb_recv_one(struct shmbus_sub *sub, struct shmbus_message *message
 }
 
 /*
- * Takes 1..max messages at the cursor, of at most *room bytes each, under one free hold. 0 with
+ * Takes 1..max messages at the cursor, to where `into` says, under one free hold. 0 with
  * *count, SHMBUS_EMPTY when there is none, SHMBUS_TOO_SMALL, or a failure; all but 0 leave the
  * first message queued. Ends even when somebody pushes as fast as this skips: once all that was
  * queued at first has been looked at, or a few of them have led to heaps of others. Then it may
  * return SHMBUS_EMPTY although there is news.
  */
 static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_message *messages,
-                                    uint32_t max, size_t *room, uint32_t *count)
+                                    uint32_t max, struct sb_into *into, uint32_t *count)
 {
     struct sb_reader *r = &sub->reader;
     uint32_t h = sb_seat_free_hold(r->seat);
@@ -208,7 +237,7 @@ static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_messag
         struct sb_batch batch = {.h = h, .hold = sb_hold_word(r->cursor, n), .pos = r->cursor};
         int ret = 0;
         for (uint32_t i = 0; i < n && ret == 0; i++)
-            ret = sb_recv_one(sub, messages, &batch, room);
+            ret = sb_recv_one(sub, messages, &batch, into);
         if (sb_likely(batch.taken)) {
             sb_store_relaxed(&sub->hold_left[h], batch.taken);
             sb_recv_pass(sub, batch.pos, batch.taken, batch.skipped);
@@ -292,13 +321,13 @@ static int sb_recv_sleep(struct shmbus_sub *sub, uint32_t word, int64_t deadline
 
 /* The slow half of a receive: the queue was found empty. */
 static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_message *messages,
-                                    uint32_t max, size_t *room, uint32_t *count,
+                                    uint32_t max, struct sb_into *into, uint32_t *count,
                                     struct sb_patience *patience)
 {
     for (bool first = true;; first = false) {
         /* The reason first: what was admitted before the end is found by the look after it. */
         uint32_t reason = sb_sub_reason(sub);
-        int ret = sb_recv_take(sub, messages, max, room, count);
+        int ret = sb_recv_take(sub, messages, max, into, count);
         if (ret != SHMBUS_EMPTY)
             return ret;
         if (reason != SB_REASON_NONE && !sb_spin_news(sub))
@@ -318,22 +347,22 @@ static SB_NOINLINE int sb_recv_wait(struct shmbus_sub *sub, struct shmbus_messag
         if (ret == 0)
             continue;
         /* Whatever ended the sleep, a message that is there comes first. */
-        int taken = sb_recv_take(sub, messages, max, room, count);
+        int taken = sb_recv_take(sub, messages, max, into, count);
         return taken == SHMBUS_EMPTY ? ret : taken;
     }
 }
 
 /* Everything but the quick case. */
 static SB_NOINLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message *messages,
-                                   uint32_t max, size_t *room, uint32_t *count,
+                                   uint32_t max, struct sb_into *into, uint32_t *count,
                                    struct sb_patience patience)
 {
     bool patient = patience.timeout_ns != 0;
     if (sub->pause_ns && patient)
         sb_spin_keep_away(sub);
-    int ret = sb_recv_take(sub, messages, max, room, count);
+    int ret = sb_recv_take(sub, messages, max, into, count);
     if (ret == SHMBUS_EMPTY)
-        ret = sb_recv_wait(sub, messages, max, room, count, &patience);
+        ret = sb_recv_wait(sub, messages, max, into, count, &patience);
     if (ret == 0 && sub->pause_ns == 0 && patient && (*count > 1 || sb_spin_news(sub)))
         sb_spin_busy(sub);
     return ret;
@@ -342,9 +371,9 @@ static SB_NOINLINE int sb_recv_any(struct shmbus_sub *sub, struct shmbus_message
 static SB_NOINLINE int sb_recv_single(struct shmbus_sub *sub, struct shmbus_message *message,
                                       int64_t timeout_ns)
 {
-    size_t room = SIZE_MAX;
+    struct sb_into into = SB_INTO_VIEWS;
     uint32_t count;
-    return sb_recv_any(sub, message, 1, &room, &count,
+    return sb_recv_any(sub, message, 1, &into, &count,
                        (struct sb_patience){.timeout_ns = timeout_ns});
 }
 
@@ -387,9 +416,9 @@ int shmbus_recv_until(struct shmbus_sub *sub, struct shmbus_message *message, in
                                        deadline_ns == SHMBUS_FOREVER ? SB_NEVER : deadline_ns};
     if (patience.deadline_ns < 1)
         patience.deadline_ns = 1; /* long past */
-    size_t room = SIZE_MAX;
+    struct sb_into into = SB_INTO_VIEWS;
     uint32_t count;
-    return sb_recv_any(sub, message, 1, &room, &count, patience);
+    return sb_recv_any(sub, message, 1, &into, &count, patience);
 }
 
 int shmbus_recv_many(struct shmbus_sub *sub, struct shmbus_message *messages, size_t max,
@@ -400,9 +429,9 @@ int shmbus_recv_many(struct shmbus_sub *sub, struct shmbus_message *messages, si
     if (max == 0 || max > SHMBUS_HELD_MAX)
         return sb_fail(SHMBUS_E_INVALID, "receive of %zu messages: 1 to %d can be had at once", max,
                        SHMBUS_HELD_MAX);
-    size_t room = SIZE_MAX;
+    struct sb_into into = SB_INTO_VIEWS;
     uint32_t n;
-    int ret = sb_recv_any(sub, messages, (uint32_t)max, &room, &n,
+    int ret = sb_recv_any(sub, messages, (uint32_t)max, &into, &n,
                           (struct sb_patience){.timeout_ns = timeout_ns});
     if (ret == 0)
         *count = n;
@@ -417,17 +446,15 @@ int shmbus_recv_copy(struct shmbus_sub *sub, struct shmbus_message *message, voi
     if (!buffer && capacity)
         return sb_fail(SHMBUS_E_INVALID, "buffer NULL: only one of 0 bytes may be, not of %zu",
                        capacity);
-    size_t room = capacity;
+    struct sb_into into = {buffer, capacity};
     uint32_t count;
     struct shmbus_message found;
     int ret =
-        sb_recv_any(sub, &found, 1, &room, &count, (struct sb_patience){.timeout_ns = timeout_ns});
+        sb_recv_any(sub, &found, 1, &into, &count, (struct sb_patience){.timeout_ns = timeout_ns});
     if (ret == SHMBUS_TOO_SMALL && needed)
-        *needed = room;
+        *needed = into.room;
     if (ret)
         return ret;
-    if (found.size)
-        memcpy(buffer, found.payload, found.size);
     *message = found;
     message->payload = buffer;
     message->sub = NULL;
