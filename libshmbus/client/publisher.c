@@ -172,6 +172,8 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
         if (taken) {
             sb_lane_take(lane, (uint32_t)need);
             sb_publish_ring_bells(lane->set);
+        } else {
+            sb_block_unmark(lane->block, lane->used / SB_CHUNK_UNIT);
         }
     }
     sb_bump_relaxed(&p->seq, 1);
@@ -183,8 +185,8 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
 /*
  * The common case in a straight line, with the lock held: the route is up to date and leads to one
  * ring, which takes the message in the middle of a lap; the open block has room; there is no time
- * stamp. Returns what to fetch for later publishes. NULL, having changed nothing, for everything
- * else, which sb_publish_locked() does. Same steps, same order.
+ * stamp. False, having published nothing, for everything else, which sb_publish_locked() does. Same
+ * steps, same order.
  */
 SB_INLINE bool sb_publish_quick(struct sb_publishing *p, const struct shmbus_publisher *publisher,
                                 const void *payload, size_t size, struct shmbus_delivery *delivery)

@@ -170,6 +170,13 @@ SB_INLINE void sb_block_mark(uint8_t *block, uint64_t unit)
     sb_store_release(word, sb_load_relaxed(word) | UINT64_C(1) << (unit % 64));
 }
 
+/* Takes the mark of a chunk back that no ring has taken. */
+SB_INLINE void sb_block_unmark(uint8_t *block, uint64_t unit)
+{
+    uint64_t *word = &((struct sb_block *)(void *)block)->starts[unit / 64];
+    sb_store_release(word, sb_load_relaxed(word) & ~(UINT64_C(1) << (unit % 64)));
+}
+
 /* Keeps the next chunk, of `need` bytes, which a ring has taken. */
 SB_INLINE void sb_lane_take(struct sb_lane *lane, uint32_t need)
 {
