@@ -470,6 +470,9 @@ int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need)
     block->size = info->size;
     for (size_t i = 0; i < sb_array_len(block->starts); i++)
         sb_store_relaxed(&block->starts[i], 0);
+    /* The marks are gone before what they marked is written over; pairs with the acquire fence of a
+     * reader that looks at a mark again behind its copy. */
+    sb_fence_release();
     lane->open = info;
     lane->block = (uint8_t *)block;
     lane->desc = sb_desc(heap->index, heap->gen, info->offset, 0);

@@ -174,7 +174,9 @@ SB_INLINE void sb_block_mark(uint8_t *block, uint64_t unit)
 SB_INLINE void sb_block_unmark(uint8_t *block, uint64_t unit)
 {
     uint64_t *word = &((struct sb_block *)(void *)block)->starts[unit / 64];
-    sb_store_release(word, sb_load_relaxed(word) & ~(UINT64_C(1) << (unit % 64)));
+    sb_store_relaxed(word, sb_load_relaxed(word) & ~(UINT64_C(1) << (unit % 64)));
+    /* Gone before the next chunk there is written; pairs as in sb_lane_open. */
+    sb_fence_release();
 }
 
 /* Keeps the next chunk, of `need` bytes, which a ring has taken. */
