@@ -17,6 +17,17 @@ int sb_fail(int code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(sb_err_text, sizeof(sb_err_text), fmt, args);
     va_end(args);
+    /* Not that of an earlier failure. */
+    if (code == SHMBUS_E_NOMEM || code == SHMBUS_E_SYSTEM)
+        sb_err_number = code == SHMBUS_E_NOMEM ? ENOMEM : 0;
+    return code;
+}
+
+int sb_fail_of(int code, int error, const char *sentence)
+{
+    sb_fail(code, "%s", sentence);
+    if (code == SHMBUS_E_NOMEM || code == SHMBUS_E_SYSTEM)
+        sb_err_number = error;
     return code;
 }
 

@@ -15,6 +15,9 @@
 /* Leaves the sentence and returns code, so `return sb_fail(SHMBUS_E_INVALID, …)` reads well. */
 int sb_fail(int code, const char *fmt, ...) SB_PRINTF(2, 3);
 
+/* Leaves what another thread has failed with: its sentence and its shmbus_errsys(). */
+int sb_fail_of(int code, int error, const char *sentence);
+
 /* Like sb_fail(SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM for ENOMEM) with ": <strerror(errno)>" added. */
 int sb_fail_errno(const char *fmt, ...) SB_PRINTF(1, 2);
 

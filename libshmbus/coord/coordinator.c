@@ -3,7 +3,7 @@
  * The public functions: a coordinator in a thread of its own.
  *
  * Everything the thread uses is made and freed in it; the starter waits until it is ready or has
- * failed, and takes over its sentence. Stopping is the loop's sb_loop_stop(), then a join.
+ * failed, and takes over its failure. Stopping is the loop's sb_loop_stop(), then a join.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -26,6 +26,7 @@ struct shmbus_coordinator {
     pthread_t thread;
     sem_t ready;
     int status; /* of the start */
+    int error;  /* shmbus_errsys() of a failed one */
     pid_t pid;  /* whose thread it is */
     char sentence[512];
 };
@@ -131,8 +132,10 @@ static void *sb_coordinator_main(void *arg)
     struct sb_coord *c = &coordinator->bus;
     int ret = sb_coord_bus_open(c);
     coordinator->status = ret;
-    if (ret)
+    if (ret) {
+        coordinator->error = shmbus_errsys();
         strncpy(coordinator->sentence, shmbus_errmsg(), sizeof(coordinator->sentence) - 1);
+    }
     sem_post(&coordinator->ready);
     if (ret == 0) {
         sb_coord_bus_run(c);
@@ -161,7 +164,7 @@ static int sb_coordinator_launch(struct shmbus_coordinator *coordinator)
     if (coordinator->status == 0)
         return 0;
     pthread_join(coordinator->thread, NULL);
-    return sb_fail(coordinator->status, "%s", coordinator->sentence);
+    return sb_fail_of(coordinator->status, coordinator->error, coordinator->sentence);
 }
 
 static void sb_coordinator_free(struct shmbus_coordinator *coordinator)

@@ -199,7 +199,7 @@ struct shmbus_bus_stats test_bus_figures(const struct test_bus *bus)
     return figures;
 }
 
-static int64_t test_now_ns(void)
+int64_t test_now_ns(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -215,6 +215,17 @@ int64_t test_until(bool (*ok)(void *arg), void *arg, int64_t ms)
         nanosleep(&step, NULL);
     }
     return (test_now_ns() - start) / 1000000;
+}
+
+bool test_asleep(void *tid)
+{
+    char path[64], state = '?';
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)*(pid_t *)tid);
+    FILE *f = fopen(path, "re");
+    TEST_CHECK(f, "%s: %s", path, strerror(errno));
+    int found = fscanf(f, "%*d (%*[^)]) %c", &state);
+    fclose(f);
+    return found == 1 && state == 'S';
 }
 
 long test_pss_kib(pid_t pid)

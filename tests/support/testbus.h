@@ -62,6 +62,12 @@ struct shmbus_bus_stats test_bus_figures(const struct test_bus *bus);
 /* Polls until ok(arg) is true; ends the test after `ms`. Returns the milliseconds it took. */
 int64_t test_until(bool (*ok)(void *arg), void *arg, int64_t ms);
 
+/* Whether a process or thread sleeps (S in /proc), by its id; for test_until(). */
+bool test_asleep(void *tid);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+int64_t test_now_ns(void);
+
 /* The process's proportional set size in KiB. */
 long test_pss_kib(pid_t pid);
 

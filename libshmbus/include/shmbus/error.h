@@ -62,7 +62,8 @@ enum {
 SHMBUS_API const char *shmbus_errmsg(void);
 
 /**
- * errno of the last SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM in this thread, 0 before the first.
+ * errno of the last SHMBUS_E_SYSTEM or SHMBUS_E_NOMEM in this thread, 0 before the first and where
+ * no system call was to blame.
  * Thread-safe.
  */
 SHMBUS_API int shmbus_errsys(void);
