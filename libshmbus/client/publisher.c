@@ -71,7 +71,7 @@ static void sb_publish_ring_bells(const struct sb_target_set *set)
     }
 }
 
-static SB_COLD int sb_publish_too_large(struct sb_publishing *p, size_t size)
+static SB_COLD int sb_publish_too_large(const struct sb_publishing *p, size_t size)
 {
     return sb_fail(SHMBUS_E_INVALID,
                    "payload of %zu bytes: at most %llu fit in a heap of %llu bytes", size,
@@ -79,7 +79,7 @@ static SB_COLD int sb_publish_too_large(struct sb_publishing *p, size_t size)
                    (unsigned long long)p->heap.limit);
 }
 
-/* Bytes of a chunk for a payload; less than size where that is beyond all bounds. */
+/* Bytes of a chunk for a payload; nonsense where that is beyond all bounds. */
 SB_INLINE uint64_t sb_chunk_bytes(size_t size)
 {
     return sb_align_up(sizeof(struct sb_chunk) + size, SB_CHUNK_UNIT);
@@ -135,8 +135,6 @@ static SB_NOINLINE int sb_publish_ready(struct sb_publishing *p, struct sb_route
         ret = sb_route_sync(p, route);
     if (ret)
         return ret;
-    if (size > p->payload_max)
-        return sb_publish_too_large(p, size);
     struct sb_lane *lane = &route->lane;
     if (lane->set->count == 0)
         return 0;
@@ -152,8 +150,7 @@ static SB_NOINLINE int sb_publish_locked(struct sb_publishing *p, struct sb_rout
     struct sb_lane *lane = &route->lane;
     uint64_t need = sb_chunk_bytes(size);
     /* Acquire: pairs with the coordinator's release after it has rewritten routes. */
-    if (route->epoch != sb_load_acquire(p->epoch) || need < size ||
-        need > lane->size - lane->used) {
+    if (route->epoch != sb_load_acquire(p->epoch) || need > lane->size - lane->used) {
         int ret = sb_publish_ready(p, route, size);
         if (ret) {
             sb_bump_relaxed(&p->conn->inbox->publish_failed, 1);
@@ -245,6 +242,13 @@ static SB_NOINLINE int sb_publish_tags(const struct shmbus_publish_options *opti
     return (int)(options->encoding | options->clock << 8);
 }
 
+/* Whether a heap can ever hold the payload. Asked before anything is asked of the coordinator, so
+ * that what is refused here has left no route behind. */
+SB_INLINE int sb_publish_check_size(const struct sb_publishing *p, size_t size)
+{
+    return sb_unlikely(size > p->payload_max) ? sb_publish_too_large(p, size) : 0;
+}
+
 static SB_COLD int sb_publish_no_payload(size_t size)
 {
     return sb_fail(SHMBUS_E_INVALID, "payload NULL: only one of 0 bytes may be, not of %zu", size);
@@ -266,6 +270,9 @@ static SB_NOINLINE int sb_publisher_any(struct shmbus_publisher *publisher, cons
         return tags;
     if (!payload && size)
         return sb_publish_no_payload(size);
+    ret = sb_publish_check_size(conn->publishing, size);
+    if (ret)
+        return ret;
     sb_lock_acquire(&conn->lock);
     ret = sb_publish_locked(conn->publishing, publisher->route, (uint32_t)tags, payload, size,
                             delivery);
@@ -287,6 +294,8 @@ static SB_NOINLINE int sb_publisher_rest(const struct shmbus_publisher *publishe
     if (lane->used < lane->size)
         sb_block_unmark(lane->block, lane->used / SB_CHUNK_UNIT);
     int ret = sb_conn_check(conn);
+    if (ret == 0)
+        ret = sb_publish_check_size(conn->publishing, size);
     if (ret == 0)
         ret = sb_publish_locked(conn->publishing, publisher->route, publisher->tags, payload, size,
                                 delivery);
@@ -310,34 +319,45 @@ int shmbus_publisher_publish(struct shmbus_publisher *publisher, const void *pay
     return 0;
 }
 
-/* The tags for the options of a connection that may publish, or a failure. */
-static int sb_publish_check(const struct shmbus_conn *conn,
-                            const struct shmbus_publish_options *options)
+/* Checks the connection, then what it is asked to publish to, whose SB_TOPIC_MAX bytes at most go
+ * to encoded. The tags for the options, or a failure. */
+static int sb_publish_check(const struct shmbus_conn *conn, struct shmbus_topic topic,
+                            const struct shmbus_publish_options *options, uint8_t *encoded,
+                            size_t *len)
 {
     int ret = sb_conn_check(conn);
     if (ret)
         return ret;
-    if (conn->observer)
-        return sb_fail(SHMBUS_E_DENIED, "an observer connection cannot publish");
-    return options ? sb_publish_tags(options) : 0;
+    int tags = options ? sb_publish_tags(options) : 0;
+    if (tags < 0)
+        return tags;
+    ret = sb_topic_encode(topic, SB_TOPIC_CONCRETE, &conn->wildcards, encoded, SB_TOPIC_MAX, len);
+    return ret ? ret : tags;
+}
+
+/* Asked once the arguments have been found good. */
+static int sb_publish_may(const struct shmbus_conn *conn)
+{
+    return conn->observer ? sb_fail(SHMBUS_E_DENIED, "an observer connection cannot publish") : 0;
 }
 
 int shmbus_publish(struct shmbus_conn *conn, struct shmbus_topic topic, const void *payload,
                    size_t size, const struct shmbus_publish_options *options,
                    struct shmbus_delivery *delivery)
 {
-    int tags = sb_publish_check(conn, options), ret;
+    uint8_t encoded[SB_TOPIC_MAX];
+    size_t len;
+    int tags = sb_publish_check(conn, topic, options, encoded, &len);
     if (tags < 0)
         return tags;
     if (!payload && size)
         return sb_publish_no_payload(size);
-    uint8_t encoded[SB_TOPIC_MAX];
-    size_t len;
-    ret =
-        sb_topic_encode(topic, SB_TOPIC_CONCRETE, &conn->wildcards, encoded, sizeof(encoded), &len);
+    struct sb_publishing *p = conn->publishing;
+    int ret = sb_publish_may(conn);
+    if (ret == 0)
+        ret = sb_publish_check_size(p, size);
     if (ret)
         return ret;
-    struct sb_publishing *p = conn->publishing;
     struct sb_route *route;
     sb_lock_acquire(&conn->lock);
     ret = sb_route_get(p, encoded, len, &route);
@@ -353,13 +373,14 @@ int shmbus_prepare(struct shmbus_conn *conn, struct shmbus_topic topic,
                    const struct shmbus_publish_options *options,
                    struct shmbus_publisher **publisher)
 {
-    int tags = sb_publish_check(conn, options), ret;
-    if (tags < 0)
-        return tags;
     uint8_t encoded[SB_TOPIC_MAX];
     size_t len;
-    ret =
-        sb_topic_encode(topic, SB_TOPIC_CONCRETE, &conn->wildcards, encoded, sizeof(encoded), &len);
+    int tags = sb_publish_check(conn, topic, options, encoded, &len);
+    if (tags < 0)
+        return tags;
+    if (!publisher)
+        return sb_fail(SHMBUS_E_INVALID, "there is no place to put the publisher: it is NULL");
+    int ret = sb_publish_may(conn);
     if (ret)
         return ret;
     struct shmbus_publisher *made = malloc(sizeof(*made));

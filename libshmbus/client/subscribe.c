@@ -106,6 +106,9 @@ static int sb_sub_new(struct shmbus_conn *conn, const struct shmbus_topic *patte
 static int sb_sub_ask(struct shmbus_sub *sub, const struct shmbus_subscribe_options *options,
                       size_t bytes, struct sb_subscribe_reply *reply)
 {
+    if (sub->conn->observer)
+        return sb_fail(SHMBUS_E_DENIED, "an observer can only ask for figures: connect without "
+                                        "SHMBUS_CONNECT_OBSERVER to subscribe");
     size_t size = sizeof(struct sb_subscribe_request) + bytes;
     struct sb_subscribe_request *request = calloc(1, size);
     if (request == NULL)
@@ -223,9 +226,6 @@ int shmbus_subscribe_many(struct shmbus_conn *conn, const struct shmbus_topic *p
         ret = sb_subscribe_options(given, &options);
     if (ret)
         return ret;
-    if (conn->observer)
-        return sb_fail(SHMBUS_E_DENIED, "an observer can only ask for figures: connect without "
-                                        "SHMBUS_CONNECT_OBSERVER to subscribe");
     if (count == 0 || count > SHMBUS_PATTERNS_MAX || patterns == NULL)
         return sb_fail(SHMBUS_E_INVALID, "%zu patterns: a subscription has 1 to %d",
                        patterns ? count : 0, SHMBUS_PATTERNS_MAX);

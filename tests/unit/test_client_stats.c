@@ -35,13 +35,25 @@ static void publish(struct shmbus_conn *conn, const char *topic, int times)
         assert_int_equal(shmbus_publish(conn, shmbus_text(topic), "x", 1, NULL, NULL), 0);
 }
 
-/* A publish whose arguments are good, but whose payload fits in no heap of this bus. */
-static void fail_to_publish(struct shmbus_conn *conn, const char *topic, int times)
+/* Publishes whose arguments are good, but whose payload finds no room beside those that the only
+ * subscription holds. */
+static void fail_to_publish(struct shmbus_conn *conn, struct shmbus_sub *sub, int times)
 {
-    static const char payload[128 << 10];
-    for (int i = 0; i < times; i++)
-        assert_true(shmbus_publish(conn, shmbus_text(topic), payload, sizeof(payload), NULL, NULL) <
-                    0);
+    static const char payload[12 << 10];
+    struct shmbus_message held[SHMBUS_HELD_MAX];
+    int n = 0;
+    while (times > 0) {
+        int ret = shmbus_publish(conn, shmbus_text("f"), payload, sizeof(payload), NULL, NULL);
+        if (ret) {
+            assert_int_equal(ret, SHMBUS_E_LIMIT);
+            times--;
+        } else {
+            assert_in_range(n, 0, SHMBUS_HELD_MAX - 1);
+            assert_int_equal(shmbus_recv(sub, &held[n++], 0), 0);
+        }
+    }
+    while (n > 0)
+        shmbus_release(&held[--n]);
 }
 
 static uint64_t failed_of(struct shmbus_conn *conn)
@@ -56,7 +68,7 @@ static int failing_publisher(int fd, void *arg)
     (void)arg;
     struct shmbus_conn *conn = test_connect(&bus);
     struct shmbus_sub *sub = test_subscribe(conn, "f", 0, 0);
-    fail_to_publish(conn, "f", 3);
+    fail_to_publish(conn, sub, 3);
     test_tell(fd, failed_of(conn));
     (void)test_hear(fd);
     shmbus_sub_free(sub);
@@ -81,7 +93,7 @@ static void test_N2_failed_publishes_stay_counted(void **state)
     struct shmbus_sub *sub = test_subscribe(conn, "f", 0, 0);
     publish(conn, "f", 1);
     assert_int_equal(failed_of(conn), 0);
-    fail_to_publish(conn, "f", 2);
+    fail_to_publish(conn, sub, 2);
     assert_int_equal(failed_of(conn), 2);
     assert_int_equal(test_bus_figures(&bus).publish_failed, 5);
     shmbus_sub_free(sub);
