@@ -52,7 +52,7 @@ static const char *take_option(struct sub *sub, int option, const char **name)
     switch (option) {
     case 'q':
         *name = "-q";
-        return parse_whole(optarg, &sub->options.queue_len);
+        return parse_queue_len(optarg, &sub->options.queue_len);
     case OPTION_FULL:
         *name = "--full";
         return parse_full(optarg, &sub->options.full);

@@ -7,6 +7,8 @@
 
 #include <shmbus/subscribe.h>
 
+_Static_assert(SHMBUS_QUEUE_MAX == 1048576, "as parse_queue_len() says");
+
 #define SECONDS_MAX 1e9 /* 31 years; as nanoseconds it can be added to any clock */
 
 const char *parse_whole(const char *text, int64_t *number)
@@ -88,6 +90,18 @@ const char *parse_size(const char *text, uint64_t *bytes)
     if (errno == ERANGE || value > UINT64_MAX >> shift)
         return "the number is too large";
     *bytes = (uint64_t)value << shift;
+    return NULL;
+}
+
+const char *parse_queue_len(const char *text, int64_t *messages)
+{
+    int64_t value;
+    const char *wrong = parse_whole(text, &value);
+    if (wrong != NULL)
+        return wrong;
+    if (value < 1 || value > SHMBUS_QUEUE_MAX)
+        return "a queue holds 1 to 1048576 messages";
+    *messages = value;
     return NULL;
 }
 

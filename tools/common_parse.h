@@ -25,6 +25,9 @@ const char *parse_seconds(const char *text, int64_t *ns);
 /* Bytes: a whole number, of KiB, MiB or GiB with the suffix K, M or G. */
 const char *parse_size(const char *text, uint64_t *bytes);
 
+/* How many messages a queue holds: 1..SHMBUS_QUEUE_MAX. */
+const char *parse_queue_len(const char *text, int64_t *messages);
+
 /* What a full queue does: drop_oldest or reject_newest. */
 const char *parse_full(const char *text, uint32_t *full);
 

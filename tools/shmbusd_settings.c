@@ -19,7 +19,7 @@
 
 static const char *set_queue_len(struct settings *settings, const char *value)
 {
-    return parse_whole(value, &settings->options.queue_len);
+    return parse_queue_len(value, &settings->options.queue_len);
 }
 
 static const char *set_full(struct settings *settings, const char *value)
@@ -90,8 +90,11 @@ static const char *set_policy(struct settings *settings, const char *value)
            "who may connect";
 }
 
+/* Clients read the directory in the memory of the bus; theirs is another working directory. */
 static const char *set_runtime_dir(struct settings *settings, const char *value)
 {
+    if (value[0] != '/')
+        return "an absolute path is wanted, because clients look there too";
     settings->options.runtime_dir = settings->runtime_dir;
     return set_text(settings->runtime_dir, sizeof(settings->runtime_dir), value);
 }
@@ -196,9 +199,14 @@ static int read_line(void *user, const char *section, const char *key, const cha
 static int read_file(struct settings *settings, const char *path)
 {
     struct file_reader reader = {.settings = settings};
-    int line = ini_parse(path, read_line, &reader);
-    if (line < 0)
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
         return wrong("%s: %s", path, strerror(errno));
+    int line = ini_parse_file(file, read_line, &reader);
+    int unread = ferror(file) ? errno : 0; /* a directory can be opened, but not read */
+    fclose(file);
+    if (unread != 0)
+        return wrong("%s: %s", path, strerror(unread));
     if (line > 0)
         return wrong("%s:%d: %s", path, line,
                      reader.wrong[0] != '\0' ? reader.wrong : "`key = value` is wanted");

@@ -167,8 +167,10 @@ print(*[m["payload"] for m in d], "lost", sum(m["lost_before"] for m in d))' \
     if [ $policy = drop_oldest ]; then left="4 5"; else left="1 2"; fi
     is "$policy: what is left, and lost_before" "$(<"$work/got")" "$left 6 lost 3"
 done
-run shmbus sub a -q 99999999
-is "a queue that is too long: status" "$status" 2
+for length in 0 1048577; do
+    run_is "a queue of $length" 2 "" \
+        "shmbus: sub: -q '$length': a queue holds 1 to 1048576 messages" shmbus sub a -q $length
+done
 
 echo "# JSON"
 start_sub object 'a/#' --json -C 2

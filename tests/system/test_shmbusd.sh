@@ -23,7 +23,12 @@ refused "a name that is none" ".*" -- "-a/b"
 refused "an unknown option" "'--frobnicate' .*" --frobnicate a
 refused "a policy" "--policy 'x': this version has no authoriser.*" --policy x a
 refused "a queue that blocks" "--full 'block': .*stall every publisher.*" --full block a
-refused "a queue that is too long" ".*" --queue-len 99999999 "$SHMBUS_BUS"
+for length in 0 1048577; do
+    refused "a queue of $length" "--queue-len '$length': a queue holds 1 to 1048576 messages" \
+        --queue-len $length a
+done
+refused "a directory that clients cannot find" "--runtime-dir 'run': an absolute path .*" \
+    --runtime-dir run a
 refused "a size that is none" "--arena-size '1X': .*" --arena-size 1X a
 refused "a mode that is none" "--mode '888': .*" --mode 888 a
 refused "equal wildcards" ".*" --s-wild x --m-wild x "$SHMBUS_BUS"
@@ -35,6 +40,7 @@ printf '[bus]\nmode = 0600\n' >"$work/bad.conf"
 refused "a section" "$work/bad.conf:2: \[bus\]: there are no sections" --config "$work/bad.conf" a
 refused "a file that is not there" "$work/none: No such file or directory" \
     --config "$work/none" a
+refused "a directory" "$work: Is a directory" --config "$work" a
 is "nothing is left of these" "$(left)" ""
 
 other=()
