@@ -84,7 +84,8 @@ pids[telemetry]=$!
 
 echo
 echo "== a second of one topic: shmbus sub -v -C 20 'host/+/mem' | tail -n 3"
-shmbus sub -v -C 20 -W "$seconds" 'host/+/mem' 2>/dev/null | tail -n 3 | cut -c 1-120 || true
+shmbus sub -v -C 20 -W "$seconds" 'host/+/mem' 2>/dev/null | tail -n 3 |
+    sed -E 's/^(.{96}).+/\1…/' || true
 
 echo
 echo "== shmbus stat"
