@@ -29,7 +29,8 @@ static const char usage[] =
     "protobuf\n"
     "  --json             print a line for each publish: topic, seq, matched, refused\n"
     "\n"
-    "A wildcard of the bus in TOPIC must be escaped, such as \\+ or \\#.\n";
+    "A wildcard of the bus in TOPIC must be escaped, such as \\+ or \\#. What begins with - comes\n"
+    "after --, which ends the options.\n";
 
 enum { OPTION_COUNT = ARGS_OWN, OPTION_RATE, OPTION_ENCODING, OPTION_EXTRA };
 
