@@ -80,26 +80,27 @@ static void run(const char *command)
     assert_int_equal(status, 0);
 }
 
-/* The inclusive instructions of a function in a callgrind listing. */
+/* The inclusive instructions of a function in a callgrind listing. A build with debug information
+ * lists the parts that were inlined from each file apart: they add up. */
 static double inclusive(const char *listing, const char *function)
 {
     FILE *f = fopen(listing, "r");
     assert_non_null(f);
     char line[1024], wanted[64];
-    double found = -1;
+    double found = 0;
     snprintf(wanted, sizeof(wanted), ":%s ", function);
-    while (found < 0 && fgets(line, sizeof(line), f)) {
-        if (!strstr(line, wanted))
+    while (fgets(line, sizeof(line), f)) {
+        if (!strstr(line, wanted) || strstr(line, "=>"))
             continue;
         double value = 0;
         for (const char *p = line; *p && *p != '('; p++) {
             if (*p >= '0' && *p <= '9')
                 value = value * 10 + (*p - '0');
         }
-        found = value;
+        found += value;
     }
     fclose(f);
-    if (found < 0)
+    if (found <= 0)
         print_error("%s is not in the listing\n", function);
     assert_true(found > 0);
     return found;
@@ -118,8 +119,8 @@ static void test_few_instructions(void **state)
              "valgrind -q --tool=callgrind --callgrind-out-file=%s %s --work %s %.0f", out, self,
              bus.name, count);
     run(command);
-    snprintf(command, sizeof(command), "callgrind_annotate --inclusive=yes --threshold=100 %s > %s",
-             out, listing);
+    snprintf(command, sizeof(command),
+             "callgrind_annotate --auto=no --inclusive=yes --threshold=100 %s > %s", out, listing);
     run(command);
     double publish = inclusive(listing, "shmbus_publisher_publish") / all;
     double receive =
