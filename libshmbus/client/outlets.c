@@ -180,6 +180,7 @@ static void sb_outlet_unref(struct sb_publishing *p, struct sb_outlet *outlet)
     while (*at != outlet)
         at = &(*at)->next;
     *at = outlet->next;
+    p->heap.limited -= outlet->target.limited;
     sb_seats_put(p->conn, outlet->target.seats, outlet->target.seat_count);
     free(outlet->target.seats);
     free(outlet->target.holds);
@@ -257,6 +258,7 @@ static int sb_outlet_make(struct sb_publishing *p, struct sb_outlet_plan *plan, 
     o->bell_mapping = bells;
     o->target.ring = sb_ring_view((struct sb_ring *)(void *)(rings->base + offset), capacity);
     o->target.limited = rec->full == SB_REJECT_NEWEST;
+    p->heap.limited += o->target.limited;
     o->target.bell = (struct sb_bell *)(void *)(bells->base + bell);
     o->target.index = plan->index;
     o->target.gen = plan->gen;

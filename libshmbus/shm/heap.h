@@ -23,9 +23,17 @@
  * is free in the buddy allocator. A chunk's start bit is set before its push and all bits are
  * cleared when the block is opened again.
  *
+ * What never moves on must not fill the heap. At the limit the oldest messages in drop_oldest rings
+ * are taken back (shm/heap_take_back.c). A reject_newest ring has a budget: an eighth of the limit
+ * (in a small heap two blocks), or less when more than four of them share half of it; while more
+ * than that waits for its reader, the ring refuses (sb_target_budget). Blocks are charged when they
+ * are closed, so that the quick path has nothing to do with this, and a budget is exceeded by at
+ * most the blocks that are open.
+ *
  * Progress: taking a chunk from the open block is a few instructions. A new block may take one pass
- * over the lane's rings; only when the heap is short are all lanes looked at, and only then does
- * the owner of this heap ask for more memory (sb_heap_grow_fn).
+ * over the lane's rings; only when the heap is short are all lanes looked at, only then does the
+ * owner of this heap ask for more memory (sb_heap_grow_fn), and only at the limit does it take
+ * back.
  *
  * Death: the owner may die anywhere; nobody else writes here, and what was pushed stays readable.
  */
@@ -54,6 +62,7 @@ struct sb_block_info {
     struct sb_block_info *next;
     struct sb_target_set *set; /* whose order span[] has; NULL while spare */
     uint64_t offset;
+    uint64_t closed_at; /* the heap's clock */
     uint32_t size;
     uint32_t room; /* of span[] */
     struct sb_span span[];
@@ -102,6 +111,7 @@ struct sb_heap {
     uint8_t *base;
     uint64_t limit;
     uint32_t index, gen; /* in descriptors */
+    uint32_t limited;    /* reject_newest rings that its owner pushes to: they share half of it */
     struct sb_buddy buddy;
     struct sb_lane *lanes;
     struct sb_block_info *infos[SB_INFO_CLASSES]; /* free ones, by log2 of their room */
@@ -137,8 +147,8 @@ void sb_lane_leave(struct sb_heap *heap, struct sb_lane *lane);
 /*
  * Opens a block with room for a chunk of `need` bytes (header included, a multiple of 16). The next
  * chunk goes there, whatever lane->size says: one of a size that fits in no shared block is alone.
- * 0, SHMBUS_E_LIMIT (heap full; the sentence names limit and use), SHMBUS_E_NOMEM, or what grow
- * says.
+ * 0, SHMBUS_E_LIMIT (receivers hold too much; the sentence names limit and use), SHMBUS_E_NOMEM, or
+ * what grow says.
  */
 int sb_lane_open(struct sb_heap *heap, struct sb_lane *lane, uint32_t need) SB_MUST_CHECK;
 

@@ -7,8 +7,8 @@
  *
  * Invariants:
  *  - A slot is {seq, desc}; it changes only by one 128-bit CAS, by producers only, and seq never
- *    goes back. seq is one more than the lap of the last write; 0: never written. Zeroed memory is
- *    an empty ring.
+ *    goes back. At the same seq only a tombstone can follow, put by the chunk's owner. seq is one
+ * more than the lap of the last write; 0: never written. Zeroed memory is an empty ring.
  *  - A position is lap << bits | index. All positions below the tail have been written; at most the
  *    position of the tail itself has been written, too, when its producer has not yet moved the
  *    tail (t' is the tail that counts this one).
@@ -16,8 +16,8 @@
  * Linearisation: a push takes effect with the CAS of its slot. Moving the tail is a courtesy that
  * any later party does as well.
  *
- * Progress: lock-free. A push retries only when another push has succeeded; retries are bounded,
- * because on memory that others write nothing is promised.
+ * Progress: lock-free. A push retries only when another push, or a tombstone in its slot, has
+ * succeeded; retries are bounded, because on memory that others write nothing is promised.
  *
  * Death: nothing is claimed before it is written. A producer that dies before its slot's CAS has
  * done nothing, after it everything; one that is stopped for hours fails its CAS, since seq has
@@ -187,6 +187,15 @@ SB_INLINE enum sb_push sb_ring_push(const struct sb_ring_view *ring, uint64_t de
         limit = UINT64_MAX;
     enum sb_push ret = sb_ring_push_once(ring, desc, limit, pos);
     return sb_unlikely(ret == SB_PUSH_AGAIN) ? sb_ring_push_again(ring, desc, limit, pos) : ret;
+}
+
+/* Replaces desc at pos, which was pushed there, by a tombstone, unless it has been overwritten. The
+ * ring must have been marked SB_RING_TOMBSTONED before. Only the chunk's owner. */
+SB_INLINE void sb_ring_tombstone(const struct sb_ring_view *ring, uint64_t pos, uint64_t desc)
+{
+    struct sb_slot *slot = &ring->mem->slot[pos & ring->mask];
+    uint64_t seq = sb_ring_lap(pos, ring->bits) + 1;
+    (void)sb_cas_pair((struct sb_pair *)(void *)slot, seq, desc, seq, SB_DESC_TOMBSTONE);
 }
 
 /*

@@ -5,6 +5,43 @@
 
 #include "base/err.h"
 
+/*
+ * Budgets.
+ */
+
+void sb_target_charge(struct sb_target *t, uint32_t bytes, uint64_t end)
+{
+    struct sb_target_mark *last = t->mark_count ? &t->mark[t->mark_count - 1] : NULL;
+    t->queued += bytes;
+    if (last && end < last->end)
+        end = last->end; /* lanes close in any order */
+    if (!last || (last->bytes + bytes > t->budget / (SB_TARGET_MARKS / 2) &&
+                  t->mark_count < SB_TARGET_MARKS)) {
+        t->mark[t->mark_count++] = (struct sb_target_mark){end, bytes};
+        return;
+    }
+    last->end = end;
+    last->bytes += bytes;
+}
+
+/* Forgets what a reader at this position has passed. */
+static void sb_target_settle(struct sb_target *t, uint64_t at)
+{
+    uint32_t n = 0;
+    while (n < t->mark_count && t->mark[n].end <= at)
+        t->queued -= t->mark[n++].bytes;
+    t->mark_count -= n;
+    for (uint32_t i = 0; i < t->mark_count; i++)
+        t->mark[i] = t->mark[i + n];
+}
+
+void sb_target_budget(struct sb_target *t, uint64_t budget)
+{
+    t->budget = budget;
+    if (t->queued > budget)
+        (void)sb_target_relimit(t);
+}
+
 bool sb_target_relimit(struct sb_target *t)
 {
     if (!t->limited) {
@@ -15,7 +52,9 @@ bool sb_target_relimit(struct sb_target *t)
     for (uint32_t i = 0; i < t->seat_count; i++) {
         if (!sb_target_seat_live(&t->seats[i]))
             continue;
-        uint64_t limit = sb_target_seat_at(&t->seats[i]) + lap;
+        uint64_t at = sb_target_seat_at(&t->seats[i]);
+        sb_target_settle(t, at);
+        uint64_t limit = t->queued > t->budget ? 0 : at + lap;
         bool more = limit > t->limit;
         t->limit = limit;
         return more;
@@ -43,6 +82,41 @@ enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos)
     return ret;
 }
 
+/*
+ * Taking back and passing.
+ */
+
+static uint64_t sb_target_untouched(const struct sb_target *t, uint64_t end)
+{
+    /* What lay a lap before end was overwritten when the message below end was pushed. */
+    uint64_t from = sb_ring_lap_before(end, t->ring.bits);
+    if (t->passed > from)
+        from = t->passed;
+    if (t->taken_back > from)
+        from = t->taken_back;
+    if (sb_ring_index(from, t->ring.bits) >= t->ring.capacity)
+        from = sb_ring_next(from, t->ring.capacity, t->ring.bits);
+    return from;
+}
+
+void sb_target_take_back(struct sb_target *t, uint32_t source, uint64_t end)
+{
+    const struct sb_ring_view *ring = &t->ring;
+    uint64_t pos = sb_target_untouched(t, end);
+    /* Before the first tombstone: who finds one, also after a death here, has to count them. */
+    if (pos < end && !(sb_load_relaxed(&ring->mem->flags) & SB_RING_TOMBSTONED))
+        sb_or_relaxed(&ring->mem->flags, SB_RING_TOMBSTONED);
+    /* A lap at most, also where others have made the last position of all of it. */
+    for (uint32_t n = 0; n < ring->capacity && pos < end; n++) {
+        uint64_t desc = sb_load_relaxed(&ring->mem->slot[pos & ring->mask].desc);
+        if (sb_desc_source(desc) == source)
+            sb_ring_tombstone(ring, pos, desc);
+        pos = sb_ring_next(pos, ring->capacity, ring->bits);
+    }
+    if (end > t->taken_back)
+        t->taken_back = end;
+}
+
 void sb_target_read_positions(struct sb_target *t)
 {
     if (sb_load_acquire(&t->rec->gen) != t->gen) {
@@ -67,6 +141,9 @@ void sb_target_read_positions(struct sb_target *t)
         uint64_t overwritten = sb_ring_lap_before(tail, t->ring.bits);
         if (overwritten > passed)
             passed = overwritten;
+        /* Beyond the tail it comes from a tail that others have forged. */
+        if (t->taken_back > passed && t->taken_back <= tail)
+            passed = t->taken_back;
     }
     t->passed = passed;
 }

@@ -8,7 +8,8 @@
  * Passing. The owner of a chunk at position p may reuse it once the ring has passed p:
  *  - every seat that the target lists is beyond p (the larger of its start and its cursor), or the
  *    ring is drop_oldest and its tail is more than a lap beyond p, so that the slot has been
- *    overwritten; a ring without seats has passed what lies below the tail;
+ *    overwritten, or the owner has taken back all that it had there (sb_target_take_back); a ring
+ *    without seats has passed what lies below the tail;
  *  - and no hold covers p.
  * A pass reads positions of all targets, then a full fence, then the holds: a reader stores its
  * hold, fences, and looks at the slot again (shm/seat.h), so it either finds the slot changed or
@@ -39,6 +40,13 @@ struct sb_target_hold {
     uint64_t first, end;
 };
 
+/* Bytes of closed blocks whose last message here lies below end. */
+struct sb_target_mark {
+    uint64_t end, bytes;
+};
+
+#define SB_TARGET_MARKS 16 /* what was queued is known to a part of the budget like this */
+
 struct sb_target {
     struct sb_ring_view ring;
     bool limited; /* reject_newest */
@@ -55,6 +63,14 @@ struct sb_target {
     uint32_t hold_count;
     uint32_t hold_room;
     struct sb_target_hold *holds;
+
+    uint64_t taken_back; /* nothing of the owner's heap is left below it; drop_oldest only */
+
+    /* reject_newest only: what waits for the reader, as far as it is known to, oldest first. */
+    uint64_t queued; /* bytes; the sum of the marks */
+    uint64_t budget; /* beyond it pushes are refused */
+    uint32_t mark_count;
+    struct sb_target_mark mark[SB_TARGET_MARKS];
 };
 
 /* The seat is still the one that was listed. */
@@ -75,12 +91,25 @@ SB_INLINE uint64_t sb_target_seat_at(const struct sb_target_seat *s)
 /* How many messages the first reader is behind; 0 without one. */
 uint64_t sb_target_lag(const struct sb_target *t);
 
-/* Reads the reader's cursor again; true if that made room. A drop_oldest ring has no limit. */
+/* Reads the reader's cursor again; true if that made room. A drop_oldest ring has no limit; one
+ * with more queued than its budget has no room. */
 bool sb_target_relimit(struct sb_target *t);
 
 /* Pushes desc and stores its position. At the limit the cursor is looked at once more; a refusal is
  * counted. */
 enum sb_push sb_target_push(struct sb_target *t, uint64_t desc, uint64_t *pos);
+
+/* A block of so many bytes, closed now, has its last message below end. */
+void sb_target_charge(struct sb_target *t, uint32_t bytes, uint64_t end);
+
+/* From now on more than `budget` bytes in closed blocks make pushes stop, until the reader has
+ * moved on. */
+void sb_target_budget(struct sb_target *t, uint64_t budget);
+
+/* Puts tombstones for all messages from the heap `source` (sb_desc_source) that have not been
+ * passed and lie below end, which is one more than the position of such a message. Looks at no
+ * position twice. */
+void sb_target_take_back(struct sb_target *t, uint32_t source, uint64_t end);
 
 /* The two halves of a pass, see above; the full fence between them is the caller's. The second
  * returns SHMBUS_E_NOMEM when holds cannot be noted: nothing may be reused then. */

@@ -2,6 +2,8 @@
 /*
  * Threads over one mapping: each publisher has a heap and pushes to a drop_oldest ring that two
  * read and, some, to a reject_newest ring that one reads. Readers keep what they took for a while.
+ * Once with short queues, and once with queues that are deeper than the heaps, and readers that
+ * fall behind, so that publishers take back what is queued.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -17,13 +19,15 @@
 #define PUBLISHERS 3
 #define READERS 3
 #define KEPT 8
-#define HEAP_LIMIT (UINT64_C(1) << 18)
+#define HEAP_LIMIT (UINT64_C(1) << 19)
+#define DEEP 16384u
 
 struct stage {
     struct kit *fast, *sure;
     uint8_t *heap[PUBLISHERS];
     uint32_t messages; /* of each publisher */
     uint32_t running;  /* publishers that have not ended */
+    uint32_t behind;   /* readers wait for so many more now and then */
 };
 
 struct party {
@@ -83,6 +87,15 @@ static uint64_t party_check(struct party *p, uint64_t desc, uint64_t *seq)
     return from < PUBLISHERS ? from : 0;
 }
 
+/* Falls behind. */
+static void reader_wait(const struct stage *st, const struct sb_reader *r)
+{
+    uint64_t enough = sb_ring_linear(r->cursor, r->capacity, r->bits) + st->behind;
+    while (sb_load_acquire(&st->running) &&
+           sb_ring_linear(sb_load_acquire(&r->ring->tail), r->capacity, r->bits) < enough)
+        sched_yield();
+}
+
 static void *reader_main(void *arg)
 {
     struct party *p = arg;
@@ -97,6 +110,8 @@ static void *reader_main(void *arg)
             party_expect(p, sb_seat_jump(&r) > 0);
         if (look != SB_LOOK_READY)
             continue;
+        if (p->stage->behind && turn % 4096 == 0)
+            reader_wait(p->stage, &r);
         uint32_t h = turn % KEPT;
         if (kept[h])
             party_check(p, kept[h], &seq);
@@ -106,6 +121,11 @@ static void *reader_main(void *arg)
         sb_seat_hold(&r, h, 1);
         if (sb_seat_read(&r, r.cursor, &desc) != SB_LOOK_READY)
             continue;
+        if (desc == SB_DESC_TOMBSTONE) {
+            turn++;
+            sb_seat_pass(&r, sb_ring_next(r.cursor, r.capacity, r.bits), 0, 0);
+            continue;
+        }
         uint64_t from = party_check(p, desc, &seq);
         party_expect(p, seq > last[from]);
         last[from] = seq;
@@ -122,13 +142,14 @@ static void *reader_main(void *arg)
     return NULL;
 }
 
-static void test_threads_reuse_nothing_reachable(void **state)
+/* Returns the flags of the drop_oldest ring. */
+static uint32_t run(uint32_t fast, uint32_t sure, uint32_t behind)
 {
-    (void)state;
-    struct stage st = {.fast = kit_new(20, SB_DROP_OLDEST, 2, 0),
-                       .sure = kit_new(30, SB_REJECT_NEWEST, 1, 0),
+    struct stage st = {.fast = kit_new(fast, SB_DROP_OLDEST, 2, 0),
+                       .sure = kit_new(sure, SB_REJECT_NEWEST, 1, 0),
                        .messages = getenv("SHMBUS_TEST_LIGHT") ? 10000 : 100000,
-                       .running = PUBLISHERS};
+                       .running = PUBLISHERS,
+                       .behind = behind};
     struct party party[PUBLISHERS + READERS];
     pthread_t thread[PUBLISHERS + READERS];
     for (uint32_t i = 0; i < PUBLISHERS; i++) {
@@ -159,14 +180,30 @@ static void test_threads_reuse_nothing_reachable(void **state)
     }
     for (uint32_t i = 0; i < PUBLISHERS; i++)
         free(st.heap[i]);
+    uint32_t flags = st.fast->ring->flags;
+    assert_int_equal(st.sure->ring->flags, 0);
     free(st.fast);
     free(st.sure);
+    return flags;
+}
+
+static void test_threads_reuse_nothing_reachable(void **state)
+{
+    (void)state;
+    assert_int_equal(run(20, 30, 0), 0);
+}
+
+static void test_threads_take_back(void **state)
+{
+    (void)state;
+    assert_int_equal(run(DEEP, DEEP, DEEP / 4 * 3), SB_RING_TOMBSTONED);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_reuse_nothing_reachable),
+        cmocka_unit_test(test_threads_take_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
