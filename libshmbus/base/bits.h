@@ -3,19 +3,12 @@
 #ifndef SB_BASE_BITS_H
 #define SB_BASE_BITS_H
 
-#include <stdbool.h>
-
 #include "base/compiler.h"
 
 /* x rounded up to a multiple of the power of two a; the caller makes sure it does not wrap. */
 SB_INLINE uint64_t sb_align_up(uint64_t x, uint64_t a)
 {
     return (x + (a - 1)) & ~(a - 1);
-}
-
-SB_INLINE bool sb_is_pow2(uint64_t x)
-{
-    return x != 0 && (x & (x - 1)) == 0;
 }
 
 /* floor(log2(x)); x must not be 0. */

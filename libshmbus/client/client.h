@@ -107,7 +107,6 @@ SB_INLINE struct sb_region sb_conn_arena(const struct shmbus_conn *conn)
  * SHMBUS_E_LIMIT, SHMBUS_E_NOMEM, SHMBUS_E_SYSTEM. Takes `control`. */
 int sb_request(struct shmbus_conn *conn, void *request, size_t size, void *reply, size_t reply_cap);
 
-/* A seat's place in memory, as its reader sees it; fields that change are the reader's own. */
 /* client/source.h: heaps this reader receives from, with verdicts. */
 struct sb_source;
 struct sb_source_table;
@@ -128,7 +127,6 @@ struct shmbus_sub {
     struct sb_bell *bell;
     uint32_t full; /* enum sb_full */
     uint32_t why;  /* atomic: enum sb_reason, the first one stays */
-    uint64_t start;
     struct sb_books_seen seen;
 
     /* The receiving thread's. */

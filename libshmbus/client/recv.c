@@ -87,7 +87,8 @@ SB_INLINE void sb_recv_fetch(const struct sb_source *near, uint64_t desc)
 {
     uint64_t unit = desc - near->near_desc;
     if (unit < near->near.units) {
-        const uint8_t *chunk = (const uint8_t *)near->near.starts + unit * SB_CHUNK_UNIT;
+        const uint8_t *chunk =
+            (const uint8_t *)sb_source_chunk_at(near->near.starts, unit * SB_CHUNK_UNIT);
         sb_prefetch_read(chunk);
         sb_prefetch_read(chunk + SB_CACHE_LINE);
     }
@@ -257,8 +258,8 @@ static SB_NOINLINE int sb_recv_take(struct shmbus_sub *sub, struct shmbus_messag
 /*
  * The common case in a straight line: the next message is there and not the last one of a lap,
  * nothing of the subscription is unreleased, and it is of the block and route that the last one was
- * of. False, having changed
- * nothing, for everything else, which sb_recv_take() does. Same steps, same order.
+ * of. False, having changed nothing, for everything else, which sb_recv_take() does. Same steps,
+ * same order.
  */
 SB_INLINE bool sb_recv_quick(struct shmbus_sub *sub, struct shmbus_message *m)
 {

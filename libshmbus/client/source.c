@@ -6,9 +6,8 @@
 
 #include "base/err.h"
 
-#define SB_SOURCE_VERDICTS                                                                         \
-    1024u /* routes remembered of one heap before the dead are looked for                          \
-           */
+/* Routes remembered of one heap before the dead are looked for. */
+#define SB_SOURCE_VERDICTS 1024u
 
 struct sb_source_table *sb_sources_new(void)
 {
@@ -80,7 +79,6 @@ static void sb_sources_sweep(struct shmbus_sub *sub)
                 continue;
             }
             *at = source->next;
-            sources->count--;
             sb_source_free(sub->conn, source);
         }
     }
@@ -121,7 +119,6 @@ static int sb_source_new(struct shmbus_sub *sub, uint32_t name, struct sb_source
     source->base = want.mapping->base;
     source->next = sub->sources->bucket[index % SB_SOURCE_BUCKETS];
     sub->sources->bucket[index % SB_SOURCE_BUCKETS] = source;
-    sub->sources->count++;
     *out = source;
     return 0;
 }

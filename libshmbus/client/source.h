@@ -70,8 +70,7 @@ struct sb_source {
 
 struct sb_source_table {
     struct sb_source none; /* never near */
-    uint32_t count;
-    uint32_t refused; /* requests for heaps that are not for this connection: they cost time */
+    uint32_t refused;      /* requests for heaps that are not for this connection: they cost time */
     struct sb_source *bucket[SB_SOURCE_BUCKETS];
 };
 
@@ -102,6 +101,13 @@ enum {
  */
 int sb_source_check(struct shmbus_sub *sub, uint64_t desc, struct sb_found *found) SB_MUST_CHECK;
 
+/* The chunk `at` bytes into the block that has the bitmap `starts`. */
+SB_INLINE const struct sb_chunk *sb_source_chunk_at(const uint64_t *starts, uint64_t at)
+{
+    const uint8_t *block = (const uint8_t *)starts - offsetof(struct sb_block, starts);
+    return (const struct sb_chunk *)(const void *)(block + at);
+}
+
 /*
  * What is checked of a chunk at a unit of a block: it is marked as a start, and header, extra and
  * payload end inside the block. Each word of the chunk is read once.
@@ -117,8 +123,7 @@ SB_INLINE bool sb_source_chunk(const struct sb_extent *extent, uint64_t unit,
     if (sb_unlikely(!(sb_load_acquire(&starts[unit / 64]) >> (unit % 64) & 1)))
         return false;
     uint64_t at = unit * SB_CHUNK_UNIT;
-    const uint8_t *block = (const uint8_t *)starts - offsetof(struct sb_block, starts);
-    const struct sb_chunk *chunk = (const struct sb_chunk *)(const void *)(block + at);
+    const struct sb_chunk *chunk = sb_source_chunk_at(starts, at);
     uint64_t extra = sb_load_relaxed(&chunk->extra);
     uint64_t size = sb_load_relaxed(&chunk->size);
     if (sb_unlikely(at + extra + size > extent->room))

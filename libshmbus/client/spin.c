@@ -35,9 +35,7 @@ static const uint8_t *sb_spin_next_chunk(const struct shmbus_sub *sub)
     uint64_t unit = sb_load_relaxed(&last[-1].desc) - near->near_desc;
     if (unit >= near->near.units)
         return NULL;
-    const uint8_t *block = (const uint8_t *)near->near.starts - offsetof(struct sb_block, starts);
-    const struct sb_chunk *chunk =
-        (const struct sb_chunk *)(const void *)(block + unit * SB_CHUNK_UNIT);
+    const struct sb_chunk *chunk = sb_source_chunk_at(near->near.starts, unit * SB_CHUNK_UNIT);
     uint64_t size = sizeof(*chunk) + (uint64_t)sb_load_relaxed(&chunk->size);
     return unit * SB_CHUNK_UNIT + size > near->near.room ? NULL : (const uint8_t *)chunk + size;
 }

@@ -163,8 +163,8 @@ static int sb_sub_read_records(struct shmbus_sub *sub, const struct sb_subscribe
     if (sub->reader.capacity == 0 || sub->reader.capacity > SB_QUEUE_MAX ||
         (sub->full != SB_DROP_OLDEST && sub->full != SB_REJECT_NEWEST))
         return sb_sub_nonsense(sub, "its queue");
-    sub->reader = sb_seat_reader(NULL, sub->reader.seat, sub->reader.capacity, 0);
-    sub->start = sb_load_acquire(&sub->rec->start);
+    uint64_t start = sb_load_acquire(&sub->rec->start);
+    sub->reader = sb_seat_reader(NULL, sub->reader.seat, sub->reader.capacity, start);
     return 0;
 }
 
@@ -210,8 +210,7 @@ static int sb_sub_adopt(struct shmbus_sub *sub, const struct sb_subscribe_reply 
         ret = sb_sub_map(sub);
     if (ret)
         return ret;
-    sub->reader.cursor = sub->start;
-    sb_store_release(&sub->reader.seat->cursor, sub->start);
+    sb_store_release(&sub->reader.seat->cursor, sub->reader.cursor);
     sb_recv_init(sub);
     return 0;
 }

@@ -20,7 +20,6 @@ int sb_heap_init(struct sb_heap *heap, uint8_t *base, uint64_t size, uint64_t li
     heap->limit = limit;
     heap->index = index;
     heap->gen = gen;
-
     sb_buddy_init(&heap->buddy);
     int ret = sb_buddy_grow(&heap->buddy, size);
     if (ret)

@@ -7,9 +7,9 @@
  *
  * Chunks of one route are bump-allocated one after the other in the blocks of its lane. Whatever is
  * needed to know when a block may be reused is private to the owner: for each ring that the lane
- * pushes to, between which positions the block's chunks may stand. A block is reused
- * when all its rings have passed them (shm/target.h). Nothing in the heap is ever counted by
- * readers, so that nothing has to be cleaned up after one that dies.
+ * pushes to, between which positions the block's chunks may stand. A block is reused when all its
+ * rings have passed them (shm/target.h). Nothing in the heap is ever counted by readers, so that
+ * nothing has to be cleaned up after one that dies.
  *
  * A lane's blocks start with room for one chunk and double with its share of the traffic up to
  * SB_BLOCK_MAX: slow topics do not pin blocks full of a fast one's chunks. Larger chunks have
@@ -196,7 +196,7 @@ SB_INLINE void sb_lane_take(struct sb_lane *lane, uint32_t need)
     lane->used = need < lane->size - lane->used ? lane->used + need : lane->size;
 }
 
-/* Reuses what can be reused in all lanes. Returns the bytes given back, or SHMBUS_E_NOMEM. */
+/* Reuses what can be reused in all lanes. Returns the bytes given back. */
 int64_t sb_heap_reclaim(struct sb_heap *heap);
 
 #endif

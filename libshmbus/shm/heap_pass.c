@@ -14,7 +14,7 @@
 static unsigned sb_info_class(uint32_t room)
 {
     unsigned class = sb_log2_ceil(room);
-    return class < sb_array_len(((struct sb_heap *)0)->infos) ? class : 7;
+    return class < SB_INFO_CLASSES ? class : SB_INFO_CLASSES - 1;
 }
 
 struct sb_block_info *sb_info_get(struct sb_heap *heap, uint32_t room)
@@ -39,7 +39,7 @@ struct sb_block_info *sb_info_get(struct sb_heap *heap, uint32_t room)
 void sb_info_put(struct sb_heap *heap, struct sb_block_info *info)
 {
     unsigned class = sb_info_class(info->room);
-    if (info->room > 1u << 7) { /* the last class is of mixed sizes */
+    if (info->room > 1u << (SB_INFO_CLASSES - 1)) { /* the last class is of mixed sizes */
         free(info);
         return;
     }
@@ -112,12 +112,12 @@ void sb_list_move(struct sb_block_list *list, struct sb_block_list *from)
         sb_list_add(list, info);
 }
 
-/* The first ring from `ring` on that has not passed a block, or has but holds it (*held); the set's
- * count if there is none. */
-static uint32_t sb_block_stuck_at(const struct sb_block_info *info, uint32_t ring, bool *held)
+/* The first ring that has not passed a block; the set's count if there is none, and then *held says
+ * whether one of them holds it. */
+static uint32_t sb_block_stuck_at(const struct sb_block_info *info, bool *held)
 {
     *held = false;
-    for (uint32_t i = ring; i < info->set->count; i++) {
+    for (uint32_t i = 0; i < info->set->count; i++) {
         enum sb_passed passed =
             sb_target_passed(info->set->target[i], info->span[i].first, info->span[i].end);
         if (passed == SB_PASSED_NOT) {
@@ -144,13 +144,12 @@ static void sb_lane_recycle(struct sb_heap *heap, struct sb_lane *lane, struct s
     lane->spare_count++;
 }
 
-/* Puts a block of the lane's set where it waits, looking at its rings from `ring` on; returns the
- * bytes that this has freed. */
+/* Puts a block of the lane's set where it waits; returns the bytes that this has freed. */
 static int64_t sb_lane_place(struct sb_heap *heap, struct sb_lane *lane, struct sb_block_info *info,
-                             uint32_t ring, bool keep)
+                             bool keep)
 {
     bool held;
-    uint32_t at = sb_block_stuck_at(info, ring, &held);
+    uint32_t at = sb_block_stuck_at(info, &held);
     if (at < info->set->count) {
         sb_list_add(&lane->waiting[at], info);
         return 0;
@@ -172,13 +171,13 @@ int64_t sb_lane_pass(struct sb_heap *heap, struct sb_lane *lane, bool keep)
     struct sb_block_list held = lane->held;
     lane->held = (struct sb_block_list){0};
     for (struct sb_block_info *info; (info = sb_list_take(&held)) != NULL;)
-        freed += sb_lane_place(heap, lane, info, 0, keep);
+        freed += sb_lane_place(heap, lane, info, keep);
     for (uint32_t i = 0; i < lane->set->count; i++) {
         struct sb_block_list *list = &lane->waiting[i];
         const struct sb_target *target = lane->set->target[i];
         while (list->first && sb_target_passed(target, list->first->span[i].first,
                                                list->first->span[i].end) != SB_PASSED_NOT)
-            freed += sb_lane_place(heap, lane, sb_list_take(list), 0, keep);
+            freed += sb_lane_place(heap, lane, sb_list_take(list), keep);
     }
     return freed;
 }
@@ -199,7 +198,7 @@ int64_t sb_lane_pass_old(struct sb_heap *heap, struct sb_lane *lane)
             failed = sb_set_look(heap, looked) != 0;
         }
         bool held;
-        if (failed || sb_block_stuck_at(info, 0, &held) < info->set->count || held) {
+        if (failed || sb_block_stuck_at(info, &held) < info->set->count || held) {
             sb_list_add(&lane->old, info);
             continue;
         }
