@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counts descriptors, for tests of what leaks; and what forked children of a test share. */
+/* Counts descriptors and mappings, for tests of what leaks; and what forked children of a test
+ * share. */
 #ifndef OS_FDS_H
 #define OS_FDS_H
 
 #include <dirent.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +19,19 @@ static inline int count_fds(void)
         n++;
     if (dir)
         closedir(dir);
+    return n;
+}
+
+/* How many parts of a bus this process has mapped. */
+static inline int count_maps(void)
+{
+    char line[512];
+    int n = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps))
+        n += strstr(line, "shmbus") != NULL;
+    fclose(maps);
     return n;
 }
 

@@ -30,18 +30,6 @@
 static struct test_bus bus;
 static int fds_before, maps_before;
 
-static int count_maps(void)
-{
-    char line[512];
-    int n = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    assert_non_null(maps);
-    while (fgets(line, sizeof(line), maps))
-        n += strstr(line, "shmbus") != NULL;
-    fclose(maps);
-    return n;
-}
-
 static int with_bus(void **state)
 {
     (void)state;

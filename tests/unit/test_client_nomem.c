@@ -52,18 +52,6 @@ void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offs
     return MAP_FAILED;
 }
 
-static int count_maps(void)
-{
-    char line[512];
-    int n = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    assert_non_null(maps);
-    while (fgets(line, sizeof(line), maps))
-        n += strstr(line, "shmbus") != NULL;
-    fclose(maps);
-    return n;
-}
-
 /* What an application does first; 0 if all of it was possible. */
 static int first_steps(const struct test_bus *bus)
 {
